@@ -1,0 +1,1 @@
+"""Session engines that lose no update and keep no usable id."""

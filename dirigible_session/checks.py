@@ -1,0 +1,185 @@
+"""System checks: what is wrong with the set-up, found at start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.conf import settings
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.core import checks
+from django.core.checks import CheckMessage
+from django.utils.module_loading import import_string
+
+from .exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
+from .middleware import DirigibleSessionMiddleware
+
+PREFIX = "DIRIGIBLE_SESSION_"
+KNOWN_SETTINGS = frozenset(
+    PREFIX + name
+    for name in ("TOUCH_INTERVAL", "TOUCH_EVERY_REQUEST", "ABSOLUTE_TIMEOUT", "REDIS_URL")
+)
+CACHE_ENGINES = frozenset(
+    {"django.contrib.sessions.backends.cache", "django.contrib.sessions.backends.cached_db"}
+)
+CACHES_OF_ONE_PROCESS = frozenset({"django.core.cache.backends.locmem.LocMemCache"})
+CACHES_OF_NOTHING = frozenset({"django.core.cache.backends.dummy.DummyCache"})
+
+
+def register_all() -> None:
+    """Register every check of this module with Django."""
+    for check in (
+        check_middleware,
+        check_touch_interval,
+        check_touch_every_request,
+        check_absolute_timeout,
+        check_unknown_settings,
+        check_signed_cookies,
+        check_cache,
+    ):
+        checks.register(check)
+
+
+def _position(middleware: Sequence[str], wanted: type) -> int | None:
+    for position, path in enumerate(middleware):
+        try:
+            candidate = import_string(path)
+        except ImportError:
+            # Django names the path when it builds the middleware chain.
+            continue
+        if isinstance(candidate, type) and issubclass(candidate, wanted):
+            return position
+    return None
+
+
+def check_middleware(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """Our middleware is there, directly after Django's."""
+    ours = _position(settings.MIDDLEWARE, DirigibleSessionMiddleware)
+    djangos = _position(settings.MIDDLEWARE, SessionMiddleware)
+    hint = f"In MIDDLEWARE, write {MIDDLEWARE!r} directly after {SESSION_MIDDLEWARE!r}."
+    if ours is None:
+        return [
+            checks.Error(
+                "DirigibleSessionMiddleware is not in MIDDLEWARE, so no request is ever current.",
+                hint=hint,
+                id="dirigible_session.E001",
+            )
+        ]
+    if djangos is None or djangos > ours:
+        return [
+            checks.Error(
+                "DirigibleSessionMiddleware needs SessionMiddleware before it in MIDDLEWARE.",
+                hint=hint,
+                id="dirigible_session.E002",
+            )
+        ]
+    if djangos != ours - 1:
+        return [
+            checks.Warning(
+                "DirigibleSessionMiddleware does not stand directly after SessionMiddleware: what "
+                "stands between them has no current request.",
+                hint=hint,
+                id="dirigible_session.W003",
+            )
+        ]
+    return []
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+
+
+def check_touch_interval(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """``DIRIGIBLE_SESSION_TOUCH_INTERVAL`` is a number of seconds."""
+    value = getattr(settings, PREFIX + "TOUCH_INTERVAL", 60)
+    if _is_number(value) and value >= 0:
+        return []
+    return [
+        checks.Error(
+            f"DIRIGIBLE_SESSION_TOUCH_INTERVAL is {value!r}, not a number of seconds, 0 or more.",
+            hint="60 is the default; 0 records every access exactly, at a write a request.",
+            id="dirigible_session.E004",
+        )
+    ]
+
+
+def check_touch_every_request(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """``DIRIGIBLE_SESSION_TOUCH_EVERY_REQUEST`` is a bool."""
+    value = getattr(settings, PREFIX + "TOUCH_EVERY_REQUEST", False)
+    if isinstance(value, bool):
+        return []
+    return [
+        checks.Error(
+            f"DIRIGIBLE_SESSION_TOUCH_EVERY_REQUEST is {value!r}, neither True nor False.",
+            hint="False, the default, counts the requests that use their session.",
+            id="dirigible_session.E005",
+        )
+    ]
+
+
+def check_absolute_timeout(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """``DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT`` is a number of seconds, or None."""
+    value = getattr(settings, PREFIX + "ABSOLUTE_TIMEOUT", None)
+    if value is None or (_is_number(value) and value > 0):
+        return []
+    return [
+        checks.Error(
+            f"DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT is {value!r}, not a positive number of seconds.",
+            hint="None, the default, lets a busy session live as long as it is busy.",
+            id="dirigible_session.E006",
+        )
+    ]
+
+
+def check_unknown_settings(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """No setting has our prefix and a name that we do not know."""
+    unknown = {name for name in dir(settings) if name.startswith(PREFIX)} - KNOWN_SETTINGS
+    return [
+        checks.Warning(
+            f"{name} is no setting of dirigible_session, so it has no effect.",
+            hint=f"The settings are {', '.join(sorted(KNOWN_SETTINGS))}.",
+            id="dirigible_session.W007",
+        )
+        for name in sorted(unknown)
+    ]
+
+
+def check_signed_cookies(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """The engine can end a session on the server."""
+    if settings.SESSION_ENGINE != "django.contrib.sessions.backends.signed_cookies":
+        return []
+    return [
+        checks.Warning(
+            "SESSION_ENGINE is signed_cookies: invalidate() deletes the visitor's cookie, but who "
+            "kept a copy of it can go on using it until it expires.",
+            hint="Where ending a session must be final, use an engine that stores sessions on the "
+            "server, 'django.contrib.sessions.backends.db' for one.",
+            id="dirigible_session.W008",
+        )
+    ]
+
+
+def check_cache(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """The cache that sessions are in keeps them, for every process of the site."""
+    if settings.SESSION_ENGINE not in CACHE_ENGINES:
+        return []
+    backend = settings.CACHES.get(settings.SESSION_CACHE_ALIAS, {}).get("BACKEND")
+    hint = "Name a shared cache, such as Redis, in CACHES and SESSION_CACHE_ALIAS."
+    if backend in CACHES_OF_NOTHING and settings.SESSION_ENGINE.endswith(".cache"):
+        return [
+            checks.Error(
+                "Sessions are in a dummy cache, which keeps nothing.",
+                hint=hint,
+                id="dirigible_session.E009",
+            )
+        ]
+    if backend in CACHES_OF_ONE_PROCESS:
+        return [
+            checks.Warning(
+                "Sessions are in a local-memory cache: another process of the site does not see "
+                "them, or sees old ones.",
+                hint=hint,
+                id="dirigible_session.W010",
+            )
+        ]
+    return []

@@ -1,0 +1,70 @@
+"""Which session is current: one ``ContextVar``, set and restored by token.
+
+A context variable follows a request through its view, the tasks it awaits, ``sync_to_async`` and
+``asyncio.to_thread``. A task that outlives its request still holds a copy of the context; the
+``closed`` flag tells it that the request is over.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Protocol
+
+from django.conf import settings
+
+from .exceptions import MIDDLEWARE, MiddlewareMissing, NoCurrentRequest
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
+
+
+class HasSession(Protocol):
+    """What can be current: a request, or anything else with a ``session``."""
+
+    session: SessionBase
+
+
+class Current:
+    """One stay of a request (or an opened session) in a context."""
+
+    __slots__ = ("closed", "holder")
+
+    def __init__(self, holder: HasSession) -> None:
+        self.holder = holder
+        self.closed = False
+
+
+_current: ContextVar[Current | None] = ContextVar("dirigible_session_current", default=None)
+
+Entry = tuple[Current, Token[Current | None]]
+
+
+def enter(holder: HasSession) -> Entry:
+    """Make ``holder`` current; give what this returns to :func:`leave`."""
+    current = Current(holder)
+    return current, _current.set(current)
+
+
+def leave(entry: Entry) -> None:
+    """Restore what was current before, and close the stay for tasks that still remember it."""
+    current, token = entry
+    current.closed = True
+    _current.reset(token)
+
+
+def is_current() -> bool:
+    """Return whether a session is in reach here."""
+    current = _current.get()
+    return current is not None and not current.closed
+
+
+def current_session(function: str) -> SessionBase:
+    """Return the current session, looked up afresh; ``function`` is who asks, for the error."""
+    current = _current.get()
+    if current is None or current.closed:
+        raise (
+            NoCurrentRequest(function)
+            if MIDDLEWARE in settings.MIDDLEWARE
+            else MiddlewareMissing(function)
+        )
+    return current.holder.session

@@ -1,0 +1,58 @@
+"""What can go wrong, each with a message that says what to do."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ImproperlyConfigured
+
+MIDDLEWARE = "dirigible_session.middleware.DirigibleSessionMiddleware"
+SESSION_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
+
+
+class NoCurrentRequest(RuntimeError):
+    """A facade function was called where no request is current."""
+
+    def __init__(self, function: str) -> None:
+        super().__init__(
+            f"dirigible_session: {function}() needs a current request, and there is none here. "
+            "It works while a request that passed through DirigibleSessionMiddleware is handled; "
+            "elsewhere (a shell, a task queue, a thread of your own, a streaming body) wrap the "
+            "call in `with use_request(request):` or `with open_session(session_id):`."
+        )
+
+
+class MiddlewareMissing(NoCurrentRequest, ImproperlyConfigured):
+    """No request is current, and none ever will be: ``MIDDLEWARE`` lacks ours."""
+
+    def __init__(self, function: str) -> None:
+        RuntimeError.__init__(
+            self,
+            f"dirigible_session: {function}() needs a current request, and no middleware makes one "
+            f"current. Add {MIDDLEWARE!r} to MIDDLEWARE, directly after {SESSION_MIDDLEWARE!r}, "
+            "or wrap the call in `with use_request(request):`.",
+        )
+
+
+class AttributeNotSerializable(TypeError):
+    """The session's serializer cannot take this value."""
+
+    def __init__(self, name: str, value: object, reason: object) -> None:
+        self.name = name
+        super().__init__(
+            f"dirigible_session: attribute {name!r} cannot be stored: a value of type "
+            f"{type(value).__name__} does not pass the session's serializer ({reason}). "
+            "Store what JSON can hold: str, int, finite float, bool, list, dict."
+        )
+
+
+class ReservedAttributeName(ValueError):
+    """The name begins with an underscore, which Django keeps for itself."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"dirigible_session: {name!r} is no attribute: names that begin with an underscore "
+            "are reserved by Django. Choose another name."
+        )
+
+
+class SessionNotFound(LookupError):
+    """The id names no live session."""

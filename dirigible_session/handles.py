@@ -1,0 +1,25 @@
+"""What names a session without opening it.
+
+A session key opens its session to whoever holds it, so it is never shown. A *handle* is the
+beginning of the key's digest: the same on every engine, of no use as a cookie.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+DIGEST_SIZE = 20
+DIGEST_LENGTH = 2 * DIGEST_SIZE
+HANDLE_LENGTH = 12
+
+
+def digest(session_key: str) -> str:
+    """Return the BLAKE2b digest of a session key: 40 hex digits."""
+    return blake2b(
+        session_key.encode("utf-8", "surrogatepass"), digest_size=DIGEST_SIZE
+    ).hexdigest()
+
+
+def handle(session_key: str) -> str:
+    """Return the handle of a session key: the first 12 hex digits of its digest."""
+    return digest(session_key)[:HANDLE_LENGTH]

@@ -1,0 +1,179 @@
+"""Creation, last access and interval of a session: where they are kept, and what follows.
+
+An engine with columns for them says so with ``keeps_times = True`` and has them in its ``times``.
+On any other engine they live in the session's data under one reserved key. Only :func:`read` and
+:func:`write` know the difference; the rest is arithmetic on seconds since the epoch, with the
+clock passed in.
+
+A positive interval needs no place of its own: it is Django's ``_session_expiry``, so that every
+store and every tool of Django's obeys it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.sessions.backends.signed_cookies import SessionStore as SignedCookieStore
+from django.utils.timezone import is_naive, make_aware
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
+
+TIMES_KEY = "_dirigible"
+ID_KEY = "_dirigible_id"
+BROWSER_CLOSE_KEY = "_dirigible_browser_close"
+EXPIRY_KEY = "_session_expiry"
+
+#: What stands for "never" where an expiry must be given: browsers keep a cookie 400 days at most.
+COOKIE_LIFETIME = 400 * 24 * 60 * 60
+
+#: The moments after this one are left to arithmetic that must not overflow a ``datetime``.
+LAST_DATE = datetime(9998, 12, 31, tzinfo=timezone.utc).timestamp()
+
+#: An interval that was given as zero or less is kept in 64 bits.
+SMALLEST_INTERVAL = -(2**63)
+
+#: The stored last access may lag by one twentieth of the interval at most.
+LAG = 20
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds since the epoch, and the interval if it was set to "never times out"."""
+
+    created: float
+    accessed: float
+    #: What ``set_max_inactive_interval`` was told, if that was zero or less. It is in force as
+    #: long as ``_session_expiry`` says ``COOKIE_LIFETIME``: a later ``set_expiry`` overrides it.
+    interval: int | None = None
+
+    def as_record(self) -> dict[str, float | int]:
+        """Return what goes into the session's data."""
+        record: dict[str, float | int] = {"created": self.created, "accessed": self.accessed}
+        if self.interval is not None:
+            record["interval"] = self.interval
+        return record
+
+    @classmethod
+    def from_record(cls, record: object) -> Times | None:
+        """Return what the session's data says, None where it says nothing of use."""
+        if not isinstance(record, dict):
+            return None
+        created, accessed, interval = map(record.get, ("created", "accessed", "interval"))
+        if not isinstance(created, (int, float)) or not isinstance(accessed, (int, float)):
+            return None
+        return cls(created, accessed, interval if isinstance(interval, int) else None)
+
+
+def keeps_times(session: SessionBase) -> bool:
+    """Return whether the session's engine has columns for its times."""
+    return getattr(session, "keeps_times", False)
+
+
+def is_carried_by_cookie(session: SessionBase) -> bool:
+    """Return whether the cookie is the session, so that the session needs an id of its own."""
+    return isinstance(session, SignedCookieStore)
+
+
+def read(session: SessionBase, data: Mapping[str, Any]) -> Times | None:
+    """Return the times of a session whose data was loaded; None if it has none yet."""
+    if keeps_times(session):
+        times: Times | None = session.times  # type: ignore[attr-defined]
+        return times
+    return Times.from_record(data.get(TIMES_KEY))
+
+
+def write(session: SessionBase, data: MutableMapping[str, Any], times: Times) -> None:
+    """Put the times where the session's next save stores them."""
+    if keeps_times(session):
+        session.times = times  # type: ignore[attr-defined]
+    else:
+        data[TIMES_KEY] = times.as_record()
+
+
+def never_times_out(data: Mapping[str, Any], times: Times) -> bool:
+    """Return whether the session was told to live however long its client stays away."""
+    return times.interval is not None and data.get(EXPIRY_KEY) == COOKIE_LIFETIME
+
+
+def stays_for_browser(data: Mapping[str, Any]) -> bool:
+    """Return whether the cookie is still one that goes with the browser.
+
+    An expiry that the facade set says nothing about the cookie's kind, one set by Django's
+    ``set_expiry`` does; the key remembers for which expiry it was written.
+    """
+    return BROWSER_CLOSE_KEY in data and data[BROWSER_CLOSE_KEY] == data.get(EXPIRY_KEY)
+
+
+def fixed_end(data: Mapping[str, Any]) -> float | None:
+    """Return when a session with an expiry at a fixed date ends; None if it has none."""
+    expiry = data.get(EXPIRY_KEY)
+    if isinstance(expiry, str):
+        expiry = datetime.fromisoformat(expiry)
+    if not isinstance(expiry, datetime):
+        return None
+    return (make_aware(expiry) if is_naive(expiry) else expiry).timestamp()
+
+
+def max_inactive_interval(
+    data: Mapping[str, Any], times: Times, *, cookie_age: int, now: float
+) -> int:
+    """Return the interval in seconds as Servlet's ``getMaxInactiveInterval`` means it."""
+    if times.interval is not None and never_times_out(data, times):
+        return times.interval
+    end = fixed_end(data)
+    if end is not None:
+        return int(end - now)
+    return int(data.get(EXPIRY_KEY) or cookie_age)
+
+
+def idle_end(data: Mapping[str, Any], times: Times, *, cookie_age: int) -> float | None:
+    """Return when the session ends unless its client comes back; None: never."""
+    if never_times_out(data, times):
+        return None
+    end = fixed_end(data)
+    return times.accessed + (data.get(EXPIRY_KEY) or cookie_age) if end is None else end
+
+
+def end_of(
+    data: Mapping[str, Any], times: Times, *, cookie_age: int, absolute_timeout: float | None
+) -> float | None:
+    """Return when the session ends by either limit; None: never."""
+    ends = [idle_end(data, times, cookie_age=cookie_age)]
+    if absolute_timeout is not None:
+        ends.append(times.created + absolute_timeout)
+    return min((end for end in ends if end is not None), default=None)
+
+
+def touch_due(times: Times, *, interval: int, throttle: float, now: float) -> bool:
+    """Return whether the stored last access is old enough to be renewed.
+
+    ``interval`` is what :func:`max_inactive_interval` says, ``throttle`` the setting.
+    """
+    lag = min(throttle, interval / LAG) if interval > 0 else throttle
+    return now - times.accessed > lag
+
+
+def checked_interval(interval: object, *, now: float) -> int:
+    """Return the interval as an int; TypeError or ValueError if it can't be one."""
+    if isinstance(interval, float) and interval.is_integer():
+        interval = int(interval)
+    if isinstance(interval, bool) or not isinstance(interval, int):
+        raise TypeError(
+            f"dirigible_session: an interval is an int of seconds, not {interval!r} "
+            f"({type(interval).__name__})."
+        )
+    if not SMALLEST_INTERVAL <= interval <= LAST_DATE - now:
+        raise ValueError(
+            f"dirigible_session: an interval of {interval} seconds reaches beyond the last date. "
+            "Zero or less means that the session never times out."
+        )
+    return interval
+
+
+def stored_expiry(interval: int) -> int:
+    """Return what ``_session_expiry`` says for an interval."""
+    return interval if interval > 0 else COOKIE_LIFETIME

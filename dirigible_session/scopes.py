@@ -1,0 +1,130 @@
+"""Making a session current outside the middleware: ``use_request`` and ``open_session``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.contrib.sessions.backends.base import UpdateError
+from django.core.exceptions import ImproperlyConfigured
+
+from . import context
+from .exceptions import SESSION_MIDDLEWARE, SessionNotFound
+from .lifecycle import is_carried_by_cookie
+from .tracking import Tracker, is_tracked, track
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
+    from django.http import HttpRequest
+
+
+@contextmanager
+def use_request(request: HttpRequest) -> Iterator[HttpRequest]:
+    """Make ``request`` current inside the ``with`` block, and restore what was before.
+
+    For tests, and for code that has a request but runs outside the middleware. It saves nothing:
+    what changed is in ``request.session``, marked as modified. ImproperlyConfigured if the request
+    has no session.
+    """
+    session: SessionBase | None = getattr(request, "session", None)
+    if session is None:
+        raise ImproperlyConfigured(
+            "dirigible_session: use_request() was given a request without a session. Pass it "
+            f"through {SESSION_MIDDLEWARE!r} first, or set request.session."
+        )
+    is_outermost = not is_tracked(session)
+    tracker = track(session, request)
+    entry = context.enter(request)
+    try:
+        yield request
+        if is_outermost:
+            tracker.settle()
+            tracker.finished = True
+            tracker.notify()
+    finally:
+        context.leave(entry)
+
+
+def _store_of(session_id: str) -> SessionBase:
+    if not isinstance(session_id, str):
+        raise TypeError(
+            f"dirigible_session: a session id is a str, not {session_id!r} "
+            f"({type(session_id).__name__})."
+        )
+    # No engine makes such a key, and some stores fail on one.
+    key = session_id if session_id.isascii() and session_id.isprintable() else None
+    store: SessionBase = import_module(settings.SESSION_ENGINE).SessionStore(key)
+    if is_carried_by_cookie(store):
+        raise SessionNotFound(
+            "dirigible_session: no session can be opened by its id on the signed_cookies engine: "
+            "its sessions are in their visitors' browsers."
+        )
+    Tracker(store, time.time(), is_visit=False)
+    return store
+
+
+def _found(session: SessionBase) -> Tracker:
+    tracker = track(session)
+    if not tracker.known:
+        raise SessionNotFound("dirigible_session: this id names no live session.")
+    return tracker
+
+
+def _has_changes(tracker: Tracker) -> bool:
+    tracker.settle()
+    tracker.finished = True
+    return tracker.session.modified and not tracker.session.is_empty()
+
+
+def _ended_meanwhile() -> SessionNotFound:
+    return SessionNotFound(
+        "dirigible_session: the session was ended elsewhere while it was open here; "
+        "its changes were not saved."
+    )
+
+
+@contextmanager
+def open_session(session_id: str) -> Iterator[SessionBase]:
+    """Make the stored session with this id current inside the ``with`` block.
+
+    For code outside any request: a task queue, a WebSocket consumer, a shell. What changed is
+    saved at the end, not on an exception. It is no visit of the client: the last access stays.
+    SessionNotFound if the id names no live session, or the session was ended before the end.
+    Servlet 6.1: ``HttpSession.Accessor``.
+    """
+    session = _store_of(session_id)
+    session.keys()
+    tracker = _found(session)
+    entry = context.enter(SimpleNamespace(session=session))
+    try:
+        yield session
+        if _has_changes(tracker):
+            session.save()
+        tracker.notify()
+    except UpdateError as error:
+        raise _ended_meanwhile() from error
+    finally:
+        context.leave(entry)
+
+
+@asynccontextmanager
+async def aopen_session(session_id: str) -> AsyncIterator[SessionBase]:
+    """Async twin of :func:`open_session`."""
+    session = _store_of(session_id)
+    await session.akeys()
+    tracker = _found(session)
+    entry = context.enter(SimpleNamespace(session=session))
+    try:
+        yield session
+        if _has_changes(tracker):
+            await session.asave()
+        await tracker.anotify()
+    except UpdateError as error:
+        raise _ended_meanwhile() from error
+    finally:
+        context.leave(entry)

@@ -1,0 +1,407 @@
+"""One session while a request works on it: the doors that are watched, and what is remembered.
+
+Anybody may load, store or end ``request.session``: the facade, a view, ``request.user``, a login.
+So a tracker stands at the session's own doors, ``load``, ``save`` and ``flush``, and their async
+twins. At ``load`` it holds the session to its limits, at ``save`` it adds the session's times, and
+from all three it knows whether the client knows the session.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.sessions.backends.base import VALID_KEY_CHARS, UpdateError
+from django.utils.crypto import get_random_string
+
+from . import handles, lifecycle, signals
+from .attributes import Attributes
+from .conf import conf
+from .lifecycle import Times
+from .notices import Notices
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
+    from django.http import HttpRequest
+
+Data = dict[str, Any]
+
+_TRACKER = "_dirigible_tracker"
+_DATA = "_session_cache"
+
+
+def is_tracked(session: SessionBase) -> bool:
+    """Return whether the session has a tracker."""
+    return _TRACKER in vars(session)
+
+
+def track(session: SessionBase, request: HttpRequest | None = None) -> Tracker:
+    """Return the session's tracker: the one it has, else one that begins now."""
+    return vars(session).get(_TRACKER) or Tracker(session, time.time(), request)
+
+
+class Tracker:
+    """What is known of one session while a request, or ``open_session``, works on it."""
+
+    __slots__ = (
+        "_announced",
+        "_attributes",
+        "_is_visit",
+        "_notices",
+        "_stored_new",
+        "_times",
+        "arrived",
+        "finished",
+        "known",
+        "request",
+        "session",
+    )
+
+    def __init__(
+        self,
+        session: SessionBase,
+        arrived: float,
+        request: HttpRequest | None = None,
+        *,
+        is_visit: bool = True,
+    ) -> None:
+        """Stand at the doors of ``session``.
+
+        ``arrived`` is when the request did, in seconds since the epoch. ``is_visit`` says whether
+        this counts as an access by the session's client.
+        """
+        self.session = session
+        self.request = request
+        self.arrived = arrived
+        #: Whether the client knows the session: it sent the id of a live one.
+        self.known = False
+        #: Whether the request is over, but for what SessionMiddleware does after it.
+        self.finished = False
+        self._is_visit = is_visit
+        self._times: Times | None = None
+        # Made when first needed: most requests change nothing.
+        self._attributes: Attributes | None = None
+        self._notices: Notices | None = None
+        self._stored_new = False
+        self._announced = False
+        doors = vars(session)
+        doors[_TRACKER] = self
+        doors["load"] = self.load
+        doors["aload"] = self.aload
+        doors["save"] = self.save
+        doors["asave"] = self.asave
+        doors["flush"] = self.flush
+        doors["aflush"] = self.aflush
+        if _DATA in doors:
+            self._get_to_know(doors[_DATA])
+
+    @property
+    def data(self) -> Data:
+        """The session's data, loaded if need be."""
+        data: Data = self.session._session  # type: ignore[attr-defined]
+        return data
+
+    def load_data(self) -> None:
+        """Load the session's data if need be."""
+        self.session.keys()
+
+    async def aload_data(self) -> None:
+        """Load the session's data if need be."""
+        await self.session.akeys()
+
+    @property
+    def attributes(self) -> Attributes:
+        """The session's attributes, for changing them."""
+        if self._attributes is None:
+            self._attributes = Attributes(self.session, self.notices)
+        return self._attributes
+
+    @property
+    def notices(self) -> Notices:
+        """What the receivers of the signals have yet to be told."""
+        if self._notices is None:
+            self._notices = Notices(self.session, self.request)
+        return self._notices
+
+    def notify(self) -> None:
+        """Tell the receivers of the signals what there is to tell."""
+        if self._notices is not None:
+            self._notices.send()
+
+    async def anotify(self) -> None:
+        """Tell the receivers of the signals what there is to tell."""
+        if self._notices is not None:
+            await self._notices.asend()
+
+    # The doors.
+
+    def load(self) -> Data:
+        """Load the session's data; {} and no key if it is over or not there."""
+        session = self.session
+        key = session.session_key
+        data = self._load()
+        if session.session_key is None and lifecycle.is_carried_by_cookie(session):
+            data = self._load_old_cookie(key)
+        return self._admit(data)
+
+    async def aload(self) -> Data:
+        """Load the session's data; {} and no key if it is over or not there."""
+        session = self.session
+        vars(session)["create"] = self._forget_key
+        vars(session)["acreate"] = self._aforget_key
+        try:
+            data = await type(session).aload(session)
+        finally:
+            vars(session).pop("create", None)
+            vars(session).pop("acreate", None)
+        return self._admit(data)
+
+    def save(self, must_create: bool = False) -> None:
+        """Store the session, its times with it."""
+        session = self.session
+        lifecycle.write(session, self._data_to_store(must_create), self._times_to_store())
+        type(session).save(session, must_create)
+        self._note_stored()
+        if self.finished:
+            self.notify()
+
+    async def asave(self, must_create: bool = False) -> None:
+        """Store the session, its times with it."""
+        session = self.session
+        if not must_create:
+            await self.aload_data()
+        lifecycle.write(session, self._data_to_store(must_create), self._times_to_store())
+        await type(session).asave(session, must_create)
+        self._note_stored()
+        if self.finished:
+            await self.anotify()
+
+    def flush(self) -> None:
+        """End the stored session; what comes after it is a new one."""
+        type(self.session).flush(self.session)
+        self._begin_anew()
+
+    async def aflush(self) -> None:
+        """End the stored session; what comes after it is a new one."""
+        await type(self.session).aflush(self.session)
+        self._begin_anew()
+
+    def _data_to_store(self, must_create: bool) -> Data:
+        if must_create:
+            # A session that is created is not loaded, whatever its key.
+            vars(self.session).setdefault(_DATA, {})
+        return self.data
+
+    def _load(self) -> Data:
+        # Where the stored session is over or damaged, the file and signed_cookies engines make a
+        # new one while loading. Reading creates none here.
+        session = self.session
+        vars(session)["create"] = self._forget_key
+        try:
+            return type(session).load(session)
+        finally:
+            vars(session).pop("create", None)
+
+    def _load_old_cookie(self, key: str | None) -> Data:
+        # The engine takes no cookie older than SESSION_COOKIE_AGE, whatever the session's own
+        # interval (Django ticket #19201). One that has times is held to its interval instead.
+        session = self.session
+        session._session_key = key
+        vars(session)["get_session_cookie_age"] = lambda: lifecycle.COOKIE_LIFETIME
+        try:
+            data = self._load()
+        finally:
+            del vars(session)["get_session_cookie_age"]
+        if lifecycle.read(session, data) is None:
+            session._session_key = None
+        return data
+
+    def _forget_key(self) -> None:
+        self.session._session_key = None
+
+    async def _aforget_key(self) -> None:
+        self.session._session_key = None
+
+    def _admit(self, data: Data) -> Data:
+        doors = vars(self.session)
+        if _DATA in doors:
+            # Another task or thread of this request was faster: all must work on the same data.
+            return doors[_DATA]  # type: ignore[no-any-return]
+        if self.session.session_key is None or self._is_over(data):
+            self.session._session_key = None
+            data = {}
+        data = doors.setdefault(_DATA, data)
+        if self.session.session_key is not None:
+            self._get_to_know(data)
+        return data
+
+    def _is_over(self, data: Data) -> bool:
+        session = self.session
+        times = lifecycle.read(session, data)
+        if times is None:
+            end = lifecycle.fixed_end(data)
+        else:
+            end = lifecycle.end_of(
+                data,
+                times,
+                cookie_age=session.get_session_cookie_age(),
+                absolute_timeout=conf.absolute_timeout,
+            )
+        return end is not None and end <= self.arrived
+
+    def _get_to_know(self, data: Data) -> None:
+        if self.session.session_key is not None:
+            self.known = True
+            self._times = lifecycle.read(self.session, data)
+
+    def _begin_anew(self) -> None:
+        self.known = False
+        self._times = None
+        self._attributes = None
+        self._stored_new = False
+
+    def _note_stored(self) -> None:
+        if not self.known:
+            self._stored_new = True
+            self._announce()
+
+    def _announce(self) -> None:
+        if self._stored_new and self.finished and not self._announced:
+            self._announced = True
+            self.notices.note(signals.session_created)
+
+    # The session's times. All expect it to be loaded.
+
+    @property
+    def times(self) -> Times:
+        """When the session was created and last accessed before this request."""
+        return self._times or Times(self.arrived, self.arrived)
+
+    @property
+    def max_inactive_interval(self) -> int:
+        """The seconds that the session may idle; zero or less: no limit."""
+        return lifecycle.max_inactive_interval(
+            self.data,
+            self.times,
+            cookie_age=self.session.get_session_cookie_age(),
+            now=self.arrived,
+        )
+
+    def set_max_inactive_interval(self, interval: object) -> None:
+        """Let the session idle for ``interval`` seconds; zero or less: for ever."""
+        seconds = lifecycle.checked_interval(interval, now=self.arrived)
+        session, data = self.session, self.data
+        expiry = lifecycle.stored_expiry(seconds)
+        if lifecycle.stays_for_browser(data) or session.get_expire_at_browser_close():
+            data[lifecycle.BROWSER_CLOSE_KEY] = expiry
+        else:
+            data.pop(lifecycle.BROWSER_CLOSE_KEY, None)
+        session.set_expiry(expiry)
+        self._times = replace(self.times, interval=seconds if seconds <= 0 else None)
+
+    def _times_to_store(self) -> Times:
+        times = self.times
+        accessed = max(times.accessed, self.arrived) if self._is_visit else times.accessed
+        return replace(times, accessed=accessed)
+
+    # The session's id.
+
+    @property
+    def session_id(self) -> str | None:
+        """What names the loaded session to its client, None if it has no name yet."""
+        if lifecycle.is_carried_by_cookie(self.session):
+            return self.data.get(lifecycle.ID_KEY)
+        return self.session.session_key
+
+    @property
+    def handle(self) -> str | None:
+        """The handle of the loaded session, None if it has no id yet."""
+        return None if self.session_id is None else handles.handle(self.session_id)
+
+    def draw_id(self) -> None:
+        """Give the session a new id if it keeps its id itself, as a signed cookie does."""
+        if lifecycle.is_carried_by_cookie(self.session):
+            self.session[lifecycle.ID_KEY] = get_random_string(32, VALID_KEY_CHARS)
+
+    def id_changed(self, old_handle: str | None) -> None:
+        """Tell the receivers that the session has another id now."""
+        self.notices.note(signals.session_id_changed, old_handle=old_handle, new_handle=self.handle)
+
+    def ending(self) -> None:
+        """Tell the receivers that the loaded session is about to end, if there is one."""
+        if not self.session.is_empty():
+            self.notices.note(signals.session_invalidated, handle=self.handle)
+
+    # The end of the request.
+
+    def settle(self) -> None:
+        """Keep what was changed in place; AttributeNotSerializable if it can't be stored."""
+        if self._attributes is not None:
+            self._attributes.settle()
+
+    @property
+    def needs_load(self) -> bool:
+        """Whether the session must be loaded for the access to be recorded."""
+        return (
+            not self.session.accessed
+            and self.session.session_key is not None
+            and conf.touch_every_request
+        )
+
+    def finish(self, status_code: int) -> None:
+        """Leave to SessionMiddleware a session that it stores, touches or leaves alone."""
+        self.finished = True
+        if status_code < 500:
+            self.settle()
+            if self.known and not self.session.modified and self._touch_due():
+                # SessionMiddleware saves a modified session and renews its cookie. All that this
+                # save has to write is the last access.
+                self.session.modified = True
+                vars(self.session).update(save=self.touch, asave=self.atouch)
+            if lifecycle.stays_for_browser(vars(self.session).get(_DATA, {})):
+                vars(self.session)["get_expire_at_browser_close"] = lambda: True
+        self._announce()
+
+    def _touch_due(self) -> bool:
+        return self._times is None or lifecycle.touch_due(
+            self._times,
+            interval=self.max_inactive_interval,
+            throttle=conf.touch_interval,
+            now=self.arrived,
+        )
+
+    def touch(self, must_create: bool = False) -> None:
+        """Record the last access, of a session that is still there, and write nothing else."""
+        session = self.session
+        if lifecycle.is_carried_by_cookie(session):
+            self.save()
+        elif lifecycle.keeps_times(session):
+            session.touch(self._times_to_store().accessed)  # type: ignore[attr-defined]
+        else:
+            fresh = self._fresh()
+            fresh.keys()
+            if fresh.session_key is not None:
+                with suppress(UpdateError):
+                    fresh.save()
+
+    async def atouch(self, must_create: bool = False) -> None:
+        """Record the last access, of a session that is still there, and write nothing else."""
+        session = self.session
+        if lifecycle.is_carried_by_cookie(session):
+            await self.asave()
+        elif lifecycle.keeps_times(session):
+            await session.atouch(self._times_to_store().accessed)  # type: ignore[attr-defined]
+        else:
+            fresh = self._fresh()
+            await fresh.akeys()
+            if fresh.session_key is not None:
+                with suppress(UpdateError):
+                    await fresh.asave()
+
+    def _fresh(self) -> SessionBase:
+        # The engine can only save a session whole, so what is saved is read again just before.
+        fresh = type(self.session)(self.session.session_key)
+        Tracker(fresh, self.arrived)
+        return fresh
