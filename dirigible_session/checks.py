@@ -11,10 +11,10 @@ from django.core import checks
 from django.core.checks import CheckMessage
 from django.utils.module_loading import import_string
 
+from .conf import PREFIX
 from .exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
 from .middleware import DirigibleSessionMiddleware
 
-PREFIX = "DIRIGIBLE_SESSION_"
 KNOWN_SETTINGS = frozenset(
     PREFIX + name
     for name in ("TOUCH_INTERVAL", "TOUCH_EVERY_REQUEST", "ABSOLUTE_TIMEOUT", "REDIS_URL")

@@ -1,32 +1,51 @@
-"""The package's settings: all optional, each read when it is used."""
+"""The package's settings: all optional, each read when it is first used."""
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import Any
+
 from django.conf import settings
+from django.core.signals import setting_changed
+
+PREFIX = "DIRIGIBLE_SESSION_"
 
 
 class Conf:
-    """Live, typed view of the ``DIRIGIBLE_SESSION_*`` settings."""
+    """Typed view of the ``DIRIGIBLE_SESSION_*`` settings.
 
-    @property
+    A value is kept until ``setting_changed`` says that it is another, as ``override_settings``
+    does: to ask Django for a setting that is not there costs more than the rest of a request.
+    """
+
+    @cached_property
     def touch_interval(self) -> float:
         """Seconds that the stored last access may lag behind; 0 makes it exact."""
-        return getattr(settings, "DIRIGIBLE_SESSION_TOUCH_INTERVAL", 60)
+        return getattr(settings, PREFIX + "TOUCH_INTERVAL", 60)
 
-    @property
+    @cached_property
     def touch_every_request(self) -> bool:
         """Whether a request that only carries the cookie counts as one in the session."""
-        return getattr(settings, "DIRIGIBLE_SESSION_TOUCH_EVERY_REQUEST", False)
+        return getattr(settings, PREFIX + "TOUCH_EVERY_REQUEST", False)
 
-    @property
+    @cached_property
     def absolute_timeout(self) -> float | None:
         """Seconds after its creation at which a session ends, however busy; None: never."""
-        return getattr(settings, "DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT", None)
+        return getattr(settings, PREFIX + "ABSOLUTE_TIMEOUT", None)
 
-    @property
+    @cached_property
     def redis_url(self) -> str | None:
         """Where the Redis engine finds its server."""
-        return getattr(settings, "DIRIGIBLE_SESSION_REDIS_URL", None)
+        return getattr(settings, PREFIX + "REDIS_URL", None)
 
 
 conf = Conf()
+
+
+def forget_changed(*, setting: str, **kwargs: Any) -> None:
+    """Let a setting of ours be read anew."""
+    if setting.startswith(PREFIX):
+        vars(conf).pop(setting.removeprefix(PREFIX).lower(), None)
+
+
+setting_changed.connect(forget_changed)

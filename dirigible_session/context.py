@@ -27,29 +27,26 @@ class HasSession(Protocol):
 class Current:
     """One stay of a request (or an opened session) in a context."""
 
-    __slots__ = ("closed", "holder")
+    __slots__ = ("closed", "holder", "token")
 
     def __init__(self, holder: HasSession) -> None:
         self.holder = holder
         self.closed = False
+        self.token: Token[Current | None] = _current.set(self)
 
 
 _current: ContextVar[Current | None] = ContextVar("dirigible_session_current", default=None)
 
-Entry = tuple[Current, Token[Current | None]]
 
-
-def enter(holder: HasSession) -> Entry:
+def enter(holder: HasSession) -> Current:
     """Make ``holder`` current; give what this returns to :func:`leave`."""
-    current = Current(holder)
-    return current, _current.set(current)
+    return Current(holder)
 
 
-def leave(entry: Entry) -> None:
+def leave(current: Current) -> None:
     """Restore what was current before, and close the stay for tasks that still remember it."""
-    current, token = entry
     current.closed = True
-    _current.reset(token)
+    _current.reset(current.token)
 
 
 def is_current() -> bool:

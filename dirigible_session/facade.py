@@ -100,8 +100,10 @@ def get_attribute(name: str, default: Any = None) -> Any:
     session = context.current_session("get_attribute")
     if type(name) is not str or name[:1] == RESERVED:
         check_name(name)
-    value = session.get(name, default)
-    if type(value) not in IMMUTABLE and name in session:
+    # One call where session.get() would make three: this is the package's hot path.
+    data = session._get_session()  # type: ignore[attr-defined]
+    value = data.get(name, default)
+    if type(value) not in IMMUTABLE and name in data:
         track(session).attributes.watch(name, value)
     return value
 

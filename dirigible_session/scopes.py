@@ -64,7 +64,7 @@ def _store_of(session_id: str) -> SessionBase:
             "dirigible_session: no session can be opened by its id on the signed_cookies engine: "
             "its sessions are in their visitors' browsers."
         )
-    Tracker(store, time.time(), is_visit=False)
+    Tracker(store, time.time()).is_visit = False
     return store
 
 

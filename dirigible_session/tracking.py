@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.sessions.backends.base import VALID_KEY_CHARS, UpdateError
 from django.utils.crypto import get_random_string
 
-from . import handles, lifecycle, signals
+from . import handles, lifecycle, loading, signals
 from .attributes import Attributes
 from .conf import conf
 from .lifecycle import Times
@@ -45,57 +45,40 @@ def track(session: SessionBase, request: HttpRequest | None = None) -> Tracker:
 class Tracker:
     """What is known of one session while a request, or ``open_session``, works on it."""
 
-    __slots__ = (
-        "_announced",
-        "_attributes",
-        "_is_visit",
-        "_notices",
-        "_stored_new",
-        "_times",
-        "arrived",
-        "finished",
-        "known",
-        "request",
-        "session",
-    )
+    #: Whether the client knows the session: it sent the id of a live one.
+    known = False
+    #: Whether the request is over, but for what SessionMiddleware does after it.
+    finished = False
+    #: Whether this counts as an access by the session's client.
+    is_visit = True
+
+    _times: Times | None = None
+    _attributes: Attributes | None = None
+    _notices: Notices | None = None
+    _announced = False
 
     def __init__(
-        self,
-        session: SessionBase,
-        arrived: float,
-        request: HttpRequest | None = None,
-        *,
-        is_visit: bool = True,
+        self, session: SessionBase, arrived: float, request: HttpRequest | None = None
     ) -> None:
-        """Stand at the doors of ``session``.
+        """Stand at the doors of ``session``; ``arrived`` is in seconds since the epoch.
 
-        ``arrived`` is when the request did, in seconds since the epoch. ``is_visit`` says whether
-        this counts as an access by the session's client.
+        Every request pays for this, so only the door that is next has a watch: a session that
+        the client named must be loaded before it is stored or ended.
         """
         self.session = session
-        self.request = request
         self.arrived = arrived
-        #: Whether the client knows the session: it sent the id of a live one.
-        self.known = False
-        #: Whether the request is over, but for what SessionMiddleware does after it.
-        self.finished = False
-        self._is_visit = is_visit
-        self._times: Times | None = None
-        # Made when first needed: most requests change nothing.
-        self._attributes: Attributes | None = None
-        self._notices: Notices | None = None
-        self._stored_new = False
-        self._announced = False
+        self.request = request
+        self._first_key = session.session_key
         doors = vars(session)
         doors[_TRACKER] = self
-        doors["load"] = self.load
-        doors["aload"] = self.aload
-        doors["save"] = self.save
-        doors["asave"] = self.asave
-        doors["flush"] = self.flush
-        doors["aflush"] = self.aflush
         if _DATA in doors:
             self._get_to_know(doors[_DATA])
+        elif self._first_key is not None:
+            doors["load"] = self.load
+            doors["aload"] = self.aload
+        else:
+            doors["save"] = self.save
+            doors["asave"] = self.asave
 
     @property
     def data(self) -> Data:
@@ -139,32 +122,19 @@ class Tracker:
 
     def load(self) -> Data:
         """Load the session's data; {} and no key if it is over or not there."""
-        session = self.session
-        key = session.session_key
-        data = self._load()
-        if session.session_key is None and lifecycle.is_carried_by_cookie(session):
-            data = self._load_old_cookie(key)
-        return self._admit(data)
+        return self._admit(loading.load(self.session))
 
     async def aload(self) -> Data:
         """Load the session's data; {} and no key if it is over or not there."""
-        session = self.session
-        vars(session)["create"] = self._forget_key
-        vars(session)["acreate"] = self._aforget_key
-        try:
-            data = await type(session).aload(session)
-        finally:
-            vars(session).pop("create", None)
-            vars(session).pop("acreate", None)
-        return self._admit(data)
+        return self._admit(await loading.aload(self.session))
 
     def save(self, must_create: bool = False) -> None:
         """Store the session, its times with it."""
         session = self.session
         lifecycle.write(session, self._data_to_store(must_create), self._times_to_store())
         type(session).save(session, must_create)
-        self._note_stored()
         if self.finished:
+            self._announce()
             self.notify()
 
     async def asave(self, must_create: bool = False) -> None:
@@ -174,8 +144,8 @@ class Tracker:
             await self.aload_data()
         lifecycle.write(session, self._data_to_store(must_create), self._times_to_store())
         await type(session).asave(session, must_create)
-        self._note_stored()
         if self.finished:
+            self._announce()
             await self.anotify()
 
     def flush(self) -> None:
@@ -194,36 +164,6 @@ class Tracker:
             vars(self.session).setdefault(_DATA, {})
         return self.data
 
-    def _load(self) -> Data:
-        # Where the stored session is over or damaged, the file and signed_cookies engines make a
-        # new one while loading. Reading creates none here.
-        session = self.session
-        vars(session)["create"] = self._forget_key
-        try:
-            return type(session).load(session)
-        finally:
-            vars(session).pop("create", None)
-
-    def _load_old_cookie(self, key: str | None) -> Data:
-        # The engine takes no cookie older than SESSION_COOKIE_AGE, whatever the session's own
-        # interval (Django ticket #19201). One that has times is held to its interval instead.
-        session = self.session
-        session._session_key = key
-        vars(session)["get_session_cookie_age"] = lambda: lifecycle.COOKIE_LIFETIME
-        try:
-            data = self._load()
-        finally:
-            del vars(session)["get_session_cookie_age"]
-        if lifecycle.read(session, data) is None:
-            session._session_key = None
-        return data
-
-    def _forget_key(self) -> None:
-        self.session._session_key = None
-
-    async def _aforget_key(self) -> None:
-        self.session._session_key = None
-
     def _admit(self, data: Data) -> Data:
         doors = vars(self.session)
         if _DATA in doors:
@@ -233,8 +173,7 @@ class Tracker:
             self.session._session_key = None
             data = {}
         data = doors.setdefault(_DATA, data)
-        if self.session.session_key is not None:
-            self._get_to_know(data)
+        self._get_to_know(data)
         return data
 
     def _is_over(self, data: Data) -> bool:
@@ -252,6 +191,9 @@ class Tracker:
         return end is not None and end <= self.arrived
 
     def _get_to_know(self, data: Data) -> None:
+        vars(self.session).update(
+            save=self.save, asave=self.asave, flush=self.flush, aflush=self.aflush
+        )
         if self.session.session_key is not None:
             self.known = True
             self._times = lifecycle.read(self.session, data)
@@ -260,15 +202,10 @@ class Tracker:
         self.known = False
         self._times = None
         self._attributes = None
-        self._stored_new = False
-
-    def _note_stored(self) -> None:
-        if not self.known:
-            self._stored_new = True
-            self._announce()
 
     def _announce(self) -> None:
-        if self._stored_new and self.finished and not self._announced:
+        is_stored = self.session.session_key not in (None, self._first_key)
+        if is_stored and not self.known and not self._announced:
             self._announced = True
             self.notices.note(signals.session_created)
 
@@ -303,7 +240,7 @@ class Tracker:
 
     def _times_to_store(self) -> Times:
         times = self.times
-        accessed = max(times.accessed, self.arrived) if self._is_visit else times.accessed
+        accessed = max(times.accessed, self.arrived) if self.is_visit else times.accessed
         return replace(times, accessed=accessed)
 
     # The session's id.
@@ -353,16 +290,24 @@ class Tracker:
     def finish(self, status_code: int) -> None:
         """Leave to SessionMiddleware a session that it stores, touches or leaves alone."""
         self.finished = True
+        if _DATA not in vars(self.session) and not self.session.modified:
+            return
         if status_code < 500:
             self.settle()
-            if self.known and not self.session.modified and self._touch_due():
-                # SessionMiddleware saves a modified session and renews its cookie. All that this
-                # save has to write is the last access.
-                self.session.modified = True
-                vars(self.session).update(save=self.touch, asave=self.atouch)
-            if lifecycle.stays_for_browser(vars(self.session).get(_DATA, {})):
-                vars(self.session)["get_expire_at_browser_close"] = lambda: True
+            self._prepare_save()
         self._announce()
+
+    def _prepare_save(self) -> None:
+        session, doors = self.session, vars(self.session)
+        if self.known and not session.modified and self._touch_due():
+            # SessionMiddleware saves a modified session and renews its cookie. All that this
+            # save has to write is the last access.
+            session.modified = True
+            doors.update(save=self.touch, asave=self.atouch)
+        else:
+            doors.update(save=self.save, asave=self.asave)
+        if lifecycle.stays_for_browser(doors.get(_DATA, {})):
+            doors["get_expire_at_browser_close"] = lambda: True
 
     def _touch_due(self) -> bool:
         return self._times is None or lifecycle.touch_due(
