@@ -25,28 +25,22 @@ class HasSession(Protocol):
 
 
 class Current:
-    """One stay of a request (or an opened session) in a context."""
+    """One stay of a request (or an opened session) in a context; it begins when it is made."""
 
-    __slots__ = ("closed", "holder", "token")
+    __slots__ = ("_token", "closed", "holder")
 
     def __init__(self, holder: HasSession) -> None:
         self.holder = holder
         self.closed = False
-        self.token: Token[Current | None] = _current.set(self)
+        self._token: Token[Current | None] = _current.set(self)
+
+    def leave(self) -> None:
+        """Restore what was current before, and tell the tasks that still remember this one."""
+        self.closed = True
+        _current.reset(self._token)
 
 
 _current: ContextVar[Current | None] = ContextVar("dirigible_session_current", default=None)
-
-
-def enter(holder: HasSession) -> Current:
-    """Make ``holder`` current; give what this returns to :func:`leave`."""
-    return Current(holder)
-
-
-def leave(current: Current) -> None:
-    """Restore what was current before, and close the stay for tasks that still remember it."""
-    current.closed = True
-    _current.reset(current.token)
 
 
 def is_current() -> bool:

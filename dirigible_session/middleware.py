@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, cast
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 
-from . import context
+from .conf import conf
+from .context import Current
 from .exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
 from .tracking import Tracker, track
 
 if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
     from django.http import HttpRequest, HttpResponseBase
 
 GetResponse = Callable[["HttpRequest"], "HttpResponseBase | Awaitable[HttpResponseBase]"]
@@ -38,43 +40,44 @@ class DirigibleSessionMiddleware:
         """Handle the request with its session in reach of any code."""
         if self._is_async:
             return self.__acall__(request)
-        _track(request)
-        entry = context.enter(request)
+        tracker = _track(request)
+        current = Current(request)
         try:
             response = cast("HttpResponseBase", self.get_response(request))
-            tracker = _track(request)
-            if tracker.needs_load:
+            if request.session is not tracker.session:
+                tracker = _track(request)
+            if conf.touch_every_request and tracker.is_idle:
                 tracker.load_data()
                 tracker.session.accessed = False
             tracker.finish(response.status_code)
             tracker.notify()
             return response
         finally:
-            context.leave(entry)
+            current.leave()
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        _track(request)
-        entry = context.enter(request)
+        tracker = _track(request)
+        current = Current(request)
         try:
             response = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
-            tracker = _track(request)
-            if tracker.needs_load:
+            if request.session is not tracker.session:
+                tracker = _track(request)
+            if conf.touch_every_request and tracker.is_idle:
                 await tracker.aload_data()
                 tracker.session.accessed = False
             tracker.finish(response.status_code)
             await tracker.anotify()
             return response
         finally:
-            context.leave(entry)
+            current.leave()
 
 
 def _track(request: HttpRequest) -> Tracker:
-    """Return the tracker of the request's session, which a view may have exchanged."""
-    try:
-        session = request.session
-    except AttributeError:
+    """Return the tracker of the request's session."""
+    session: SessionBase | None = getattr(request, "session", None)
+    if session is None:
         raise ImproperlyConfigured(
             f"{MIDDLEWARE!r} needs request.session, and there is none. In MIDDLEWARE, write "
             f"{SESSION_MIDDLEWARE!r} and directly after it {MIDDLEWARE!r}."
-        ) from None
+        )
     return track(session, request)

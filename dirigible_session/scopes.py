@@ -13,7 +13,7 @@ from django.conf import settings
 from django.contrib.sessions.backends.base import UpdateError
 from django.core.exceptions import ImproperlyConfigured
 
-from . import context
+from .context import Current
 from .exceptions import SESSION_MIDDLEWARE, SessionNotFound
 from .lifecycle import is_carried_by_cookie
 from .tracking import Tracker, is_tracked, track
@@ -39,7 +39,7 @@ def use_request(request: HttpRequest) -> Iterator[HttpRequest]:
         )
     is_outermost = not is_tracked(session)
     tracker = track(session, request)
-    entry = context.enter(request)
+    current = Current(request)
     try:
         yield request
         if is_outermost:
@@ -47,7 +47,7 @@ def use_request(request: HttpRequest) -> Iterator[HttpRequest]:
             tracker.finished = True
             tracker.notify()
     finally:
-        context.leave(entry)
+        current.leave()
 
 
 def _store_of(session_id: str) -> SessionBase:
@@ -100,7 +100,7 @@ def open_session(session_id: str) -> Iterator[SessionBase]:
     session = _store_of(session_id)
     session.keys()
     tracker = _found(session)
-    entry = context.enter(SimpleNamespace(session=session))
+    current = Current(SimpleNamespace(session=session))
     try:
         yield session
         if _has_changes(tracker):
@@ -109,7 +109,7 @@ def open_session(session_id: str) -> Iterator[SessionBase]:
     except UpdateError as error:
         raise _ended_meanwhile() from error
     finally:
-        context.leave(entry)
+        current.leave()
 
 
 @asynccontextmanager
@@ -118,7 +118,7 @@ async def aopen_session(session_id: str) -> AsyncIterator[SessionBase]:
     session = _store_of(session_id)
     await session.akeys()
     tracker = _found(session)
-    entry = context.enter(SimpleNamespace(session=session))
+    current = Current(SimpleNamespace(session=session))
     try:
         yield session
         if _has_changes(tracker):
@@ -127,4 +127,4 @@ async def aopen_session(session_id: str) -> AsyncIterator[SessionBase]:
     except UpdateError as error:
         raise _ended_meanwhile() from error
     finally:
-        context.leave(entry)
+        current.leave()

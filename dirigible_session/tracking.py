@@ -279,13 +279,9 @@ class Tracker:
             self._attributes.settle()
 
     @property
-    def needs_load(self) -> bool:
-        """Whether the session must be loaded for the access to be recorded."""
-        return (
-            not self.session.accessed
-            and self.session.session_key is not None
-            and conf.touch_every_request
-        )
+    def is_idle(self) -> bool:
+        """Whether the client named a session that nobody has used."""
+        return not self.session.accessed and self.session.session_key is not None
 
     def finish(self, status_code: int) -> None:
         """Leave to SessionMiddleware a session that it stores, touches or leaves alone."""
