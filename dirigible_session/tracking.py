@@ -131,7 +131,7 @@ class Tracker:
     def save(self, must_create: bool = False) -> None:
         """Store the session, its times with it."""
         session = self.session
-        lifecycle.write(session, self._data_to_store(must_create), self._times_to_store())
+        self._complete(must_create)
         type(session).save(session, must_create)
         if self.finished:
             self._announce()
@@ -142,7 +142,7 @@ class Tracker:
         session = self.session
         if not must_create:
             await self.aload_data()
-        lifecycle.write(session, self._data_to_store(must_create), self._times_to_store())
+        self._complete(must_create)
         await type(session).asave(session, must_create)
         if self.finished:
             self._announce()
@@ -158,11 +158,14 @@ class Tracker:
         await type(self.session).aflush(self.session)
         self._begin_anew()
 
-    def _data_to_store(self, must_create: bool) -> Data:
+    def _complete(self, must_create: bool) -> None:
+        """Add to the session what is stored with it."""
         if must_create:
             # A session that is created is not loaded, whatever its key.
             vars(self.session).setdefault(_DATA, {})
-        return self.data
+        if self.session_id is None:
+            self.draw_id()
+        lifecycle.write(self.session, self.data, self._times_to_store())
 
     def _admit(self, data: Data) -> Data:
         doors = vars(self.session)
