@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, ClassVar
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
@@ -48,7 +48,7 @@ def run(awaitable: Awaitable[Any]) -> Any:
 class Call:
     """One visit on its way through the site."""
 
-    calls: dict[int, Call] = {}
+    calls: ClassVar[dict[int, Call]] = {}
     numbers = itertools.count(1)
 
     def __init__(self, visit: Visit) -> None:
