@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import suppress
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,15 @@ RESERVED = "_"
 
 #: Types whose values can't be changed in place.
 IMMUTABLE = frozenset({str, int, float, bool, type(None)})
+
+#: A value that is nested deeper could pass the serializer now and fail when it is stored, where
+#: the stack is deeper or a cache pickles the session, which takes half the depth that JSON takes.
+MAX_DEPTH = 200
+
+
+def is_name(name: object) -> bool:
+    """Return whether ``name`` can name an attribute."""
+    return isinstance(name, str) and not name.startswith(RESERVED)
 
 
 def check_name(name: object) -> None:
@@ -39,24 +49,26 @@ def as_stored(session: SessionBase, name: str, value: object) -> Any:
     except Exception as error:
         # The serializer is the project's choice, and so is what it raises.
         raise AttributeNotSerializable(name, value, error) from error
-    if not all_finite(stored):
-        raise AttributeNotSerializable(name, value, "NaN and infinities are not JSON")
+    flaw = find_flaw(stored)
+    if flaw:
+        raise AttributeNotSerializable(name, value, flaw)
     return stored
 
 
-def all_finite(value: object) -> bool:
-    """Return whether no float in ``value``, at any depth, is NaN or an infinity."""
-    pending = [value]
+def find_flaw(value: object) -> str:
+    """Return why ``value`` can't be stored although the serializer took it; "" if it can."""
+    pending = [(value, 0)]
     while pending:
-        item = pending.pop()
+        item, depth = pending.pop()
         if isinstance(item, float):
             if not isfinite(item):
-                return False
-        elif isinstance(item, (list, tuple)):
-            pending.extend(item)
-        elif isinstance(item, dict):
-            pending.extend(item.values())
-    return True
+                return "NaN and infinities are not JSON"
+        elif isinstance(item, (list, tuple, dict)):
+            if depth == MAX_DEPTH:
+                return f"it is nested more than {MAX_DEPTH} deep"
+            inner = item.values() if isinstance(item, dict) else item
+            pending.extend((part, depth + 1) for part in inner)
+    return ""
 
 
 class Snapshot:
@@ -66,17 +78,19 @@ class Snapshot:
 
     def __init__(self, session: SessionBase, value: Any) -> None:
         self.value = value
-        self._serializer: Any = session.serializer()
-        try:
-            self._state = self._serializer.dumps(value)
-        except Exception:
-            # Put there through request.session on an engine that pickles: what the serializer
-            # refuses now, it would refuse again at the end of the request.
-            self._serializer = pickle
-            self._state = pickle.dumps(value)
+        # What was put there through request.session need not pass the session's serializer.
+        for serializer in (session.serializer(), pickle):
+            self._serializer: Any = serializer
+            with suppress(Exception):
+                self._state = serializer.dumps(value)
+                return
+        # No engine can store it: Django says so when it saves the session, unless it is gone then.
+        self._serializer = None
 
     def changed(self) -> bool:
         """Return whether the value is another than it was."""
+        if self._serializer is None:
+            return False
         try:
             return bool(self._serializer.dumps(self.value) != self._state)
         except Exception:
@@ -85,7 +99,7 @@ class Snapshot:
 
     def before(self) -> Any:
         """Return the value as it was."""
-        return self._serializer.loads(self._state)
+        return self.value if self._serializer is None else self._serializer.loads(self._state)
 
 
 class Attributes:

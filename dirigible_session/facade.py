@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, cast
 
 from . import context
-from .attributes import IMMUTABLE, RESERVED, check_name
+from .attributes import IMMUTABLE, RESERVED, check_name, is_name
 from .scopes import aopen_session, open_session, use_request
 from .tracking import Tracker, track
 
@@ -119,7 +119,7 @@ def get_attribute_names() -> list[str]:
 
     Loads the session, never creates it. Servlet: ``HttpSession.getAttributeNames``.
     """
-    return [name for name in _loaded("get_attribute_names").data if not name.startswith(RESERVED)]
+    return [name for name in _loaded("get_attribute_names").data if is_name(name)]
 
 
 async def aget_attribute_names() -> list[str]:
