@@ -1,0 +1,123 @@
+"""The session's id: which it is, when it is made, when it changes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from dirigible_session import facade
+
+from .visiting import Visitor
+
+
+async def _store(session):
+    await session.set_attribute("name", 1)
+
+
+def test_the_id_is_what_the_cookie_carries(server_engine, visitor):
+    session_id = visitor.visit(lambda session: session.get_id())
+    assert visitor.session_key == session_id
+    assert visitor.visit(lambda session: session.get_id()) == session_id
+
+
+def test_on_signed_cookies_the_id_is_random_and_stays(use_engine, visitor, another_visitor):
+    use_engine("signed_cookies")
+    session_id = visitor.visit(lambda session: session.get_id())
+    assert session_id.isalnum()
+    assert len(session_id) == 32
+    visitor.visit(_store)
+    assert visitor.visit(lambda session: session.get_id()) == session_id
+    assert another_visitor.visit(lambda session: session.get_id()) != session_id
+
+
+def test_asking_for_the_id_creates_the_session_at_once(server_engine, visitor, store_class):
+    async def visit(session):
+        session_id = await session.get_id()
+        return store_class().exists(session_id), session_id == await session.get_id()
+
+    if visitor.is_async:
+        stored = visitor.visit(lambda session: session.get_id())
+        assert store_class().exists(stored)
+    else:
+        assert visitor.visit(visit) == (True, True)
+
+
+def test_a_cookie_that_names_no_session_is_replaced(engine, visitor):
+    visitor.session_key = "nosuchsession0000000000000000000"
+    session_id = visitor.visit(lambda session: session.get_id())
+    assert session_id != "nosuchsession0000000000000000000"
+    assert visitor.visit(lambda session: session.get_id()) == session_id
+
+
+def test_the_id_changes_when_told_and_everything_else_stays(engine, visitor, store_class):
+    visitor.visit(_store)
+    old_key = visitor.session_key
+
+    async def visit(session):
+        old_id = await session.get_id()
+        new_id = await session.change_session_id()
+        assert new_id != old_id
+        assert await session.get_id() == new_id
+        return new_id, await session.get_attribute("name"), await session.is_new()
+
+    new_id, value, is_new = visitor.visit(visit)
+    assert (value, is_new) == (1, False)
+    assert visitor.session_key != old_key
+    assert visitor.visit(lambda session: session.get_id()) == new_id
+    assert visitor.visit(lambda session: session.get_attribute("name")) == 1
+    assert not store_class().exists(old_key)
+
+
+def test_changing_the_id_of_no_session_creates_one(engine, visitor):
+    session_id = visitor.visit(lambda session: session.change_session_id())
+    assert visitor.visit(lambda session: session.get_id()) == session_id
+
+
+def test_a_login_changes_the_id(engine, visitor, user):
+    old_id = visitor.visit(lambda session: session.get_id())
+    visitor.log_in(user)
+    assert visitor.visit(lambda session: session.get_id()) != old_id
+
+
+def test_an_invalidated_session_is_followed_by_one_with_another_id(engine, visitor):
+    old_id = visitor.visit(lambda session: session.get_id())
+
+    async def visit(session):
+        await session.invalidate()
+        return await session.get_id()
+
+    new_id = visitor.visit(visit)
+    assert new_id != old_id
+    assert visitor.visit(lambda session: session.get_id()) == new_id
+
+
+@pytest.mark.parametrize("has_cookie", [False, True])
+def test_two_tasks_that_ask_at_once_get_the_id_that_the_client_gets(engine, has_cookie):
+    visitor = Visitor(is_async=True)
+    if has_cookie:
+        visitor.session_key = "nosuchsession0000000000000000000"
+
+    async def visit(session):
+        return await asyncio.gather(session.get_id(), session.get_id(), session.get_id())
+
+    ids = visitor.visit(visit)
+    assert set(ids) == {visitor.visit(lambda session: session.get_id())}
+
+
+def test_changing_the_id_twice_at_once_leaves_one_session(server_engine, store_class):
+    visitor = Visitor(is_async=True)
+    old_id = visitor.visit(lambda session: session.get_id())
+
+    async def visit(session):
+        await asyncio.gather(session.get_id(), session.change_session_id())
+
+    visitor.visit(visit)
+    assert not store_class().exists(old_id)
+    assert store_class().exists(visitor.session_key)
+
+
+def test_an_id_outside_any_request_is_an_error_of_its_own():
+    with pytest.raises(RuntimeError, match=r"aget_id\(\)"):
+        async_to_sync(facade.aget_id)()
