@@ -21,8 +21,8 @@ RESERVED = "_"
 IMMUTABLE = frozenset({str, int, float, bool, type(None)})
 
 #: A value that is nested deeper could pass the serializer now and fail when it is stored, where
-#: the stack is deeper or a cache pickles the session, which takes half the depth that JSON takes.
-MAX_DEPTH = 200
+#: the stack is deeper; or, worse, be stored now and fail when it is loaded.
+MAX_DEPTH = 512
 
 
 def is_name(name: object) -> bool:

@@ -192,7 +192,7 @@ UNSTORABLE = {
     "object": object(),
     "circle": _circle(),
     "very deep": _nest(100_000),
-    "deep": _nest(480),
+    "deep": _nest(600),
     "huge int": 10**5000,
     "tuple key": {(1, 2): 3},
 }
@@ -215,8 +215,9 @@ def test_what_cannot_be_stored_is_refused_at_once(visitor, value):
     assert visitor.cookie is None
 
 
-def test_a_value_that_nests_a_hundred_deep_is_stored(visitor):
-    value = _nest(100)
+def test_a_value_that_nests_deep_is_stored(engine, visitor):
+    # A cache pickles, which takes more of the stack than JSON does before Python 3.12.
+    value = _nest(200 if "cache" in engine else 500)
     visitor.visit(lambda session: session.set_attribute("deep", value))
     assert visitor.visit(lambda session: session.get_attribute("deep")) == value
 
