@@ -1,5 +1,6 @@
 # The servers that the tests need, on loopback, in a directory of their own. Sourced by .ci/run.
-# start_servers DIR starts them and exports where they are; stop_servers stops them.
+# start_servers DIR starts them, sets postgres_port and mariadb_port, and exports where Redis is;
+# stop_servers stops them.
 
 servers_dir=""
 
@@ -53,30 +54,28 @@ wait_for() {
 start_postgres() {
   local programs dir=$servers_dir/postgres
   programs=$(postgres_programs)
-  DIRIGIBLE_TEST_POSTGRES_PORT=$(free_port)
+  postgres_port=$(free_port)
   own_dir postgres "$dir"
   as_user postgres "$programs/initdb" --pgdata="$dir/data" --username=dirigible --auth=trust \
     --encoding=UTF8 --no-sync >"$dir.log" 2>&1
   as_user postgres "$programs/pg_ctl" --pgdata="$dir/data" --silent --wait --log="$dir/log" \
-    --options="-c listen_addresses=127.0.0.1 -p $DIRIGIBLE_TEST_POSTGRES_PORT -c unix_socket_directories=$dir -c fsync=off -c max_connections=200" \
+    --options="-c listen_addresses=127.0.0.1 -p $postgres_port -c unix_socket_directories=$dir -c fsync=off -c max_connections=200" \
     start
-  export DIRIGIBLE_TEST_POSTGRES_PORT
 }
 
 start_mariadb() {
   local dir=$servers_dir/mariadb
-  DIRIGIBLE_TEST_MARIADB_PORT=$(free_port)
+  mariadb_port=$(free_port)
   own_dir mysql "$dir"
   as_user mysql mariadb-install-db --no-defaults --datadir="$dir/data" --skip-test-db \
     --auth-root-authentication-method=normal >"$dir.log" 2>&1
   as_user mysql mariadbd --no-defaults --datadir="$dir/data" --socket="$dir/socket" \
-    --pid-file="$dir/pid" --bind-address=127.0.0.1 --port="$DIRIGIBLE_TEST_MARIADB_PORT" \
+    --pid-file="$dir/pid" --bind-address=127.0.0.1 --port="$mariadb_port" \
     --skip-log-bin --innodb-flush-log-at-trx-commit=0 >>"$dir.log" 2>&1 &
   wait_for mariadb-admin --no-defaults --socket="$dir/socket" --user=root ping
   mariadb --no-defaults --socket="$dir/socket" --user=root --execute="
     CREATE USER 'dirigible'@'127.0.0.1'; CREATE USER 'dirigible'@'localhost';
     GRANT ALL ON *.* TO 'dirigible'@'127.0.0.1'; GRANT ALL ON *.* TO 'dirigible'@'localhost';"
-  export DIRIGIBLE_TEST_MARIADB_PORT
 }
 
 start_one_redis() {
