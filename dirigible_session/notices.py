@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import async_to_sync, sync_to_async
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
@@ -14,6 +18,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dirigible_session")
 
 Notice = tuple["Signal", dict[str, Any]]
+Receivers = Sequence[Callable[..., Any]]
+
+#: What runs in the background is kept here, since an event loop keeps no task alive.
+_tasks: set[asyncio.Task[None]] = set()
 
 
 class Notices:
@@ -23,12 +31,14 @@ class Notices:
     what was noted in its own way.
     """
 
-    __slots__ = ("_notices", "_request", "_session")
+    __slots__ = ("_notices", "_request", "_session", "_waiting")
 
     def __init__(self, session: SessionBase, request: HttpRequest | None) -> None:
         self._session = session
         self._request = request
         self._notices: list[Notice] = []
+        #: Notices that only their async receivers have yet to be told.
+        self._waiting: list[Notice] = []
 
     def note(self, signal: Signal, **named: Any) -> None:
         """Remember to send ``signal``, if anybody listens to it."""
@@ -40,45 +50,64 @@ class Notices:
             }
             self._notices.append((signal, addressed | named))
 
-    def send(self) -> None:
+    def send(self, *, is_last: bool = False) -> None:
         """Send what was noted; a receiver that raises is logged.
 
-        In an event loop no coroutine can be waited for here, so what an async receiver waits for
-        stays noted until the next :meth:`asend`, at the latest at the end of the request.
+        In an event loop no coroutine can be waited for here, so the async receivers are told at
+        the next :meth:`asend`, or in the background where this is the last chance.
         """
         notices, self._notices = self._notices, []
         for notice in notices:
-            if _must_be_awaited(*notice):
-                self._notices.append(notice)
-            else:
-                _send(*notice)
+            receivers, async_receivers = _receivers_of(*notice)
+            _call(receivers, *notice)
+            if async_receivers:
+                self._waiting.append(notice)
+        if not self._waiting:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            async_to_sync(self.asend)()
+        else:
+            if is_last:
+                task = loop.create_task(self.asend())
+                _tasks.add(task)
+                task.add_done_callback(_tasks.discard)
 
     async def asend(self) -> None:
         """Send what was noted; a receiver that raises is logged."""
+        waiting, self._waiting = self._waiting, []
+        for notice in waiting:
+            await _acall(_receivers_of(*notice)[1], *notice)
         notices, self._notices = self._notices, []
         for notice in notices:
-            await _asend(*notice)
+            receivers, async_receivers = _receivers_of(*notice)
+            if receivers:
+                await sync_to_async(_call)(receivers, *notice)
+            await _acall(async_receivers, *notice)
 
 
-def _must_be_awaited(signal: Signal, named: dict[str, Any]) -> bool:
+def _receivers_of(signal: Signal, named: dict[str, Any]) -> tuple[Receivers, Receivers]:
+    # Signal.send_robust() would do, but it logs a receiver that raised by its __qualname__, and
+    # fails on one that has none, such as a functools.partial.
+    return signal._live_receivers(named["sender"])
+
+
+def _call(receivers: Receivers, signal: Signal, named: dict[str, Any]) -> None:
+    for receiver in receivers:
+        with _failure_logged(receiver):
+            receiver(signal=signal, **named)
+
+
+async def _acall(receivers: Receivers, signal: Signal, named: dict[str, Any]) -> None:
+    for receiver in receivers:
+        with _failure_logged(receiver):
+            await receiver(signal=signal, **named)
+
+
+@contextmanager
+def _failure_logged(receiver: object) -> Iterator[None]:
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    _, async_receivers = signal._live_receivers(named["sender"])
-    return bool(async_receivers)
-
-
-def _send(signal: Signal, named: dict[str, Any]) -> None:
-    try:
-        signal.send_robust(**named)
+        yield
     except Exception:
-        # send_robust logs a receiver that raised by its __qualname__, and not each has one.
-        logger.exception("A receiver of a session signal failed.")
-
-
-async def _asend(signal: Signal, named: dict[str, Any]) -> None:
-    try:
-        await signal.asend_robust(**named)
-    except Exception:
-        logger.exception("A receiver of a session signal failed.")
+        logger.exception("A receiver of a session signal failed: %r", receiver)
