@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.sessions.backends.signed_cookies import SessionStore as SignedCookieStore
-from django.utils.timezone import is_naive, make_aware
+from django.utils.timezone import get_default_timezone, is_naive, make_aware
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
@@ -115,7 +115,10 @@ def fixed_end(data: Mapping[str, Any]) -> float | None:
         expiry = datetime.fromisoformat(expiry)
     if not isinstance(expiry, datetime):
         return None
-    return (make_aware(expiry) if is_naive(expiry) else expiry).timestamp()
+    if is_naive(expiry):
+        # Written with USE_TZ = False, when Django tells the time in TIME_ZONE.
+        expiry = make_aware(expiry, get_default_timezone())
+    return expiry.timestamp()
 
 
 def max_inactive_interval(
@@ -166,12 +169,12 @@ def checked_interval(interval: object, *, now: float) -> int:
             f"dirigible_session: an interval is an int of seconds, not {interval!r} "
             f"({type(interval).__name__})."
         )
-    if not SMALLEST_INTERVAL <= interval <= LAST_DATE - now:
+    if interval > LAST_DATE - now:
         raise ValueError(
             f"dirigible_session: an interval of {interval} seconds reaches beyond the last date. "
             "Zero or less means that the session never times out."
         )
-    return interval
+    return max(interval, SMALLEST_INTERVAL)
 
 
 def stored_expiry(interval: int) -> int:
