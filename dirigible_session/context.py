@@ -16,6 +16,7 @@ from .exceptions import MIDDLEWARE, MiddlewareMissing, NoCurrentRequest
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
+    from django.http import HttpRequest
 
 
 class HasSession(Protocol):
@@ -27,10 +28,13 @@ class HasSession(Protocol):
 class Current:
     """One stay of a request (or an opened session) in a context; it begins when it is made."""
 
-    __slots__ = ("_token", "closed", "holder")
+    __slots__ = ("_token", "arrived", "closed", "holder", "request")
 
-    def __init__(self, holder: HasSession) -> None:
+    def __init__(self, holder: HasSession, request: HttpRequest | None, arrived: float) -> None:
         self.holder = holder
+        self.request = request
+        #: Seconds since the epoch.
+        self.arrived = arrived
         self.closed = False
         self._token: Token[Current | None] = _current.set(self)
 
@@ -49,8 +53,8 @@ def is_current() -> bool:
     return current is not None and not current.closed
 
 
-def current_session(function: str) -> SessionBase:
-    """Return the current session, looked up afresh; ``function`` is who asks, for the error."""
+def require(function: str) -> Current:
+    """Return what is current here; ``function`` is who asks, for the error."""
     current = _current.get()
     if current is None or current.closed:
         raise (
@@ -58,4 +62,4 @@ def current_session(function: str) -> SessionBase:
             if MIDDLEWARE in settings.MIDDLEWARE
             else MiddlewareMissing(function)
         )
-    return current.holder.session
+    return current

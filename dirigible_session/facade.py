@@ -63,14 +63,20 @@ __all__ = [
 ]
 
 
+def _tracker(function: str) -> Tracker:
+    current = context.require(function)
+    # The view may have exchanged its session, so each call looks it up.
+    return track(current.holder.session, current.request, current.arrived)
+
+
 def _loaded(function: str) -> Tracker:
-    tracker = track(context.current_session(function))
+    tracker = _tracker(function)
     tracker.load_data()
     return tracker
 
 
 async def _aloaded(function: str) -> Tracker:
-    tracker = track(context.current_session(function))
+    tracker = _tracker(function)
     await tracker.aload_data()
     return tracker
 
@@ -97,7 +103,7 @@ def get_attribute(name: str, default: Any = None) -> Any:
     creates it. Raises TypeError and ReservedAttributeName for what can't be a name. Servlet:
     ``HttpSession.getAttribute``.
     """
-    session = context.current_session("get_attribute")
+    session = context.require("get_attribute").holder.session
     if type(name) is not str or name[:1] == RESERVED:
         check_name(name)
     # One call where session.get() would make three: this is the package's hot path.
@@ -202,8 +208,7 @@ async def aget_id() -> str:
     """Async twin of :func:`get_id`."""
     tracker = await _aloaded("aget_id")
     if tracker.session_id is None:
-        tracker.draw_id()
-        await tracker.session.acreate()
+        await tracker.acreate()
     return _id(tracker)
 
 
@@ -335,8 +340,7 @@ def change_session_id() -> str:
     old_handle = tracker.handle
     if old_handle is None:
         return get_id()
-    tracker.draw_id()
-    tracker.session.cycle_key()
+    tracker.cycle_key()
     tracker.id_changed(old_handle)
     tracker.notify()
     return _id(tracker)
@@ -348,8 +352,7 @@ async def achange_session_id() -> str:
     old_handle = tracker.handle
     if old_handle is None:
         return await aget_id()
-    tracker.draw_id()
-    await tracker.session.acycle_key()
+    await tracker.acycle_key()
     tracker.id_changed(old_handle)
     await tracker.anotify()
     return _id(tracker)

@@ -41,35 +41,41 @@ class DirigibleSessionMiddleware:
         if self._is_async:
             return self.__acall__(request)
         tracker = _track(request)
-        current = Current(request)
+        current = Current(request, request, tracker.arrived)
         try:
             response = cast("HttpResponseBase", self.get_response(request))
-            if request.session is not tracker.session:
-                tracker = _track(request)
-            if conf.touch_every_request and tracker.is_idle:
+            tracker = _exchanged(tracker, request)
+            if _counts_unused(tracker, response):
                 tracker.load_data()
                 tracker.session.accessed = False
-            tracker.finish(response.status_code)
-            tracker.notify()
+            if tracker.finish(response.status_code):
+                tracker.touch()
             return response
         finally:
-            current.leave()
+            try:
+                _end(tracker)
+                tracker.notify()
+            finally:
+                current.leave()
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         tracker = _track(request)
-        current = Current(request)
+        current = Current(request, request, tracker.arrived)
         try:
             response = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
-            if request.session is not tracker.session:
-                tracker = _track(request)
-            if conf.touch_every_request and tracker.is_idle:
+            tracker = _exchanged(tracker, request)
+            if _counts_unused(tracker, response):
                 await tracker.aload_data()
                 tracker.session.accessed = False
-            tracker.finish(response.status_code)
-            await tracker.anotify()
+            if tracker.finish(response.status_code):
+                await tracker.atouch()
             return response
         finally:
-            current.leave()
+            try:
+                _end(tracker)
+                await tracker.anotify()
+            finally:
+                current.leave()
 
 
 def _track(request: HttpRequest) -> Tracker:
@@ -81,3 +87,21 @@ def _track(request: HttpRequest) -> Tracker:
             f"{SESSION_MIDDLEWARE!r} and directly after it {MIDDLEWARE!r}."
         )
     return track(session, request)
+
+
+def _exchanged(tracker: Tracker, request: HttpRequest) -> Tracker:
+    """Return the tracker of the session that the view left, which may be another one."""
+    if request.session is tracker.session:
+        return tracker
+    tracker.notify()
+    return track(request.session, request, tracker.arrived)
+
+
+def _counts_unused(tracker: Tracker, response: HttpResponseBase) -> bool:
+    return conf.touch_every_request and response.status_code < 500 and tracker.is_idle
+
+
+def _end(tracker: Tracker) -> None:
+    if not tracker.finished:
+        # The view was cancelled, or the server is going down: there is no response.
+        tracker.finish(500)

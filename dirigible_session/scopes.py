@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.core.exceptions import ImproperlyConfigured
 
 from .context import Current
@@ -19,7 +19,6 @@ from .lifecycle import is_carried_by_cookie
 from .tracking import Tracker, is_tracked, track
 
 if TYPE_CHECKING:
-    from django.contrib.sessions.backends.base import SessionBase
     from django.http import HttpRequest
 
 
@@ -31,23 +30,30 @@ def use_request(request: HttpRequest) -> Iterator[HttpRequest]:
     what changed is in ``request.session``, marked as modified. ImproperlyConfigured if the request
     has no session.
     """
-    session: SessionBase | None = getattr(request, "session", None)
-    if session is None:
+    session = getattr(request, "session", None)
+    if not isinstance(session, SessionBase):
         raise ImproperlyConfigured(
-            "dirigible_session: use_request() was given a request without a session. Pass it "
-            f"through {SESSION_MIDDLEWARE!r} first, or set request.session."
+            "dirigible_session: use_request() was given a request without a session: its "
+            f"request.session is {session!r}. Pass it through {SESSION_MIDDLEWARE!r} first, or set "
+            "request.session to a store of your SESSION_ENGINE."
         )
     is_outermost = not is_tracked(session)
     tracker = track(session, request)
-    current = Current(request)
+    if tracker.finished:
+        # What made it current before has ended.
+        is_outermost, tracker.finished = True, False
+    current = Current(request, request, tracker.arrived)
     try:
         yield request
         if is_outermost:
             tracker.settle()
-            tracker.finished = True
-            tracker.notify()
     finally:
-        current.leave()
+        try:
+            if is_outermost:
+                tracker.finish(500)
+                tracker.notify()
+        finally:
+            current.leave()
 
 
 def _store_of(session_id: str) -> SessionBase:
@@ -75,17 +81,25 @@ def _found(session: SessionBase) -> Tracker:
     return tracker
 
 
+def _make_current(tracker: Tracker) -> Current:
+    return Current(SimpleNamespace(session=tracker.session), None, tracker.arrived)
+
+
 def _has_changes(tracker: Tracker) -> bool:
     tracker.settle()
     tracker.finished = True
     return tracker.session.modified and not tracker.session.is_empty()
 
 
-def _ended_meanwhile() -> SessionNotFound:
-    return SessionNotFound(
-        "dirigible_session: the session was ended elsewhere while it was open here; "
-        "its changes were not saved."
-    )
+@contextmanager
+def _still_there() -> Iterator[None]:
+    try:
+        yield
+    except UpdateError as error:
+        raise SessionNotFound(
+            "dirigible_session: the session was ended elsewhere while it was open here; "
+            "its changes were not saved."
+        ) from error
 
 
 @contextmanager
@@ -100,14 +114,13 @@ def open_session(session_id: str) -> Iterator[SessionBase]:
     session = _store_of(session_id)
     session.keys()
     tracker = _found(session)
-    current = Current(SimpleNamespace(session=session))
+    current = _make_current(tracker)
     try:
         yield session
         if _has_changes(tracker):
-            session.save()
+            with _still_there():
+                session.save()
         tracker.notify()
-    except UpdateError as error:
-        raise _ended_meanwhile() from error
     finally:
         current.leave()
 
@@ -118,13 +131,12 @@ async def aopen_session(session_id: str) -> AsyncIterator[SessionBase]:
     session = _store_of(session_id)
     await session.akeys()
     tracker = _found(session)
-    current = Current(SimpleNamespace(session=session))
+    current = _make_current(tracker)
     try:
         yield session
         if _has_changes(tracker):
-            await session.asave()
+            with _still_there():
+                await session.asave()
         await tracker.anotify()
-    except UpdateError as error:
-        raise _ended_meanwhile() from error
     finally:
         current.leave()

@@ -8,16 +8,16 @@ from all three it knows whether the client knows the session.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from django.contrib.sessions.backends.base import VALID_KEY_CHARS, UpdateError
+from django.contrib.sessions.backends.base import VALID_KEY_CHARS
 from django.utils.crypto import get_random_string
 
-from . import handles, lifecycle, loading, signals
-from .attributes import Attributes
+from . import handles, lifecycle, loading, signals, touching
+from .attributes import Attributes, Snapshot
 from .conf import conf
 from .lifecycle import Times
 from .notices import Notices
@@ -37,9 +37,12 @@ def is_tracked(session: SessionBase) -> bool:
     return _TRACKER in vars(session)
 
 
-def track(session: SessionBase, request: HttpRequest | None = None) -> Tracker:
-    """Return the session's tracker: the one it has, else one that begins now."""
-    return vars(session).get(_TRACKER) or Tracker(session, time.time(), request)
+def track(
+    session: SessionBase, request: HttpRequest | None = None, arrived: float | None = None
+) -> Tracker:
+    """Return the session's tracker: the one it has, else one of a request that ``arrived``."""
+    tracker: Tracker | None = vars(session).get(_TRACKER)
+    return tracker or Tracker(session, arrived or time.time(), request)
 
 
 class Tracker:
@@ -56,6 +59,9 @@ class Tracker:
     _attributes: Attributes | None = None
     _notices: Notices | None = None
     _announced = False
+    #: What a touch left to be stored: nothing, unless the session changes after it.
+    _touched: Snapshot | None = None
+    _creating: asyncio.Lock | None = None
 
     def __init__(
         self, session: SessionBase, arrived: float, request: HttpRequest | None = None
@@ -72,6 +78,7 @@ class Tracker:
         doors = vars(session)
         doors[_TRACKER] = self
         if _DATA in doors:
+            # Somebody was at the session before the watch was.
             self._get_to_know(doors[_DATA])
         elif self._first_key is not None:
             doors["load"] = self.load
@@ -111,7 +118,7 @@ class Tracker:
     def notify(self) -> None:
         """Tell the receivers of the signals what there is to tell."""
         if self._notices is not None:
-            self._notices.send()
+            self._notices.send(is_last=self.finished)
 
     async def anotify(self) -> None:
         """Tell the receivers of the signals what there is to tell."""
@@ -130,6 +137,8 @@ class Tracker:
 
     def save(self, must_create: bool = False) -> None:
         """Store the session, its times with it."""
+        if self._touched is not None and not self._touched.changed():
+            return
         session = self.session
         self._complete(must_create)
         type(session).save(session, must_create)
@@ -139,6 +148,8 @@ class Tracker:
 
     async def asave(self, must_create: bool = False) -> None:
         """Store the session, its times with it."""
+        if self._touched is not None and not self._touched.changed():
+            return
         session = self.session
         if not must_create:
             await self.aload_data()
@@ -165,19 +176,34 @@ class Tracker:
             vars(self.session).setdefault(_DATA, {})
         if self.session_id is None:
             self.draw_id()
-        lifecycle.write(self.session, self.data, self._times_to_store())
+        if self.is_visit or self._times is not None or not self.known:
+            lifecycle.write(self.session, self.data, self._times_to_store())
 
     def _admit(self, data: Data) -> Data:
         doors = vars(self.session)
         if _DATA in doors:
-            # Another task or thread of this request was faster: all must work on the same data.
+            # Another task or thread of this request was faster: all must work on the same data,
+            # and of the same session, although this one may have found it gone meanwhile.
+            if self.known:
+                self.session._session_key = self.session.session_key or self._first_key
             return doors[_DATA]  # type: ignore[no-any-return]
-        if self.session.session_key is None or self._is_over(data):
-            self.session._session_key = None
-            data = {}
-        data = doors.setdefault(_DATA, data)
-        self._get_to_know(data)
-        return data
+        return self._get_to_know({} if self.session.session_key is None else data)
+
+    def _get_to_know(self, data: Data) -> Data:
+        session, doors = self.session, vars(self.session)
+        doors.update(save=self.save, asave=self.asave, flush=self.flush, aflush=self.aflush)
+        if session.session_key is not None:
+            if self._is_over(data):
+                session._session_key = None
+                data = doors[_DATA] = {}
+            else:
+                self.known = True
+                self._times = lifecycle.read(session, data)
+        if lifecycle.BROWSER_CLOSE_KEY in data:
+            self._watch_cookie_kind()
+        if lifecycle.is_carried_by_cookie(session):
+            doors["cycle_key"] = self.cycle_key
+        return doors.setdefault(_DATA, data)  # type: ignore[no-any-return]
 
     def _is_over(self, data: Data) -> bool:
         session = self.session
@@ -192,14 +218,6 @@ class Tracker:
                 absolute_timeout=conf.absolute_timeout,
             )
         return end is not None and end <= self.arrived
-
-    def _get_to_know(self, data: Data) -> None:
-        vars(self.session).update(
-            save=self.save, asave=self.asave, flush=self.flush, aflush=self.aflush
-        )
-        if self.session.session_key is not None:
-            self.known = True
-            self._times = lifecycle.read(self.session, data)
 
     def _begin_anew(self) -> None:
         self.known = False
@@ -234,12 +252,30 @@ class Tracker:
         seconds = lifecycle.checked_interval(interval, now=self.arrived)
         session, data = self.session, self.data
         expiry = lifecycle.stored_expiry(seconds)
-        if lifecycle.stays_for_browser(data) or session.get_expire_at_browser_close():
+        if session.get_expire_at_browser_close():
             data[lifecycle.BROWSER_CLOSE_KEY] = expiry
+            self._watch_cookie_kind()
         else:
             data.pop(lifecycle.BROWSER_CLOSE_KEY, None)
         session.set_expiry(expiry)
         self._times = replace(self.times, interval=seconds if seconds <= 0 else None)
+
+    def _watch_cookie_kind(self) -> None:
+        vars(self.session).update(
+            get_expire_at_browser_close=self.get_expire_at_browser_close,
+            aget_expire_at_browser_close=self.aget_expire_at_browser_close,
+        )
+
+    def get_expire_at_browser_close(self) -> bool:
+        """Return whether the cookie goes with the browser, as it did before an interval was set."""
+        return lifecycle.stays_for_browser(self.data) or type(
+            self.session
+        ).get_expire_at_browser_close(self.session)
+
+    async def aget_expire_at_browser_close(self) -> bool:
+        """Async twin of :meth:`get_expire_at_browser_close`."""
+        await self.aload_data()
+        return self.get_expire_at_browser_close()
 
     def _times_to_store(self) -> Times:
         times = self.times
@@ -259,6 +295,26 @@ class Tracker:
     def handle(self) -> str | None:
         """The handle of the loaded session, None if it has no id yet."""
         return None if self.session_id is None else handles.handle(self.session_id)
+
+    async def acreate(self) -> None:
+        """Create the session: one, however many tasks of the request ask for it at once."""
+        self._creating = self._creating or asyncio.Lock()
+        async with self._creating:
+            if self.session_id is None:
+                self.draw_id()
+                await self.session.acreate()
+
+    def cycle_key(self) -> None:
+        """Give the stored session another id."""
+        self.draw_id()
+        type(self.session).cycle_key(self.session)
+
+    async def acycle_key(self) -> None:
+        """Async twin of :meth:`cycle_key`."""
+        if lifecycle.is_carried_by_cookie(self.session):
+            self.cycle_key()
+        else:
+            await type(self.session).acycle_key(self.session)
 
     def draw_id(self) -> None:
         """Give the session a new id if it keeps its id itself, as a signed cookie does."""
@@ -286,27 +342,23 @@ class Tracker:
         """Whether the client named a session that nobody has used."""
         return not self.session.accessed and self.session.session_key is not None
 
-    def finish(self, status_code: int) -> None:
-        """Leave to SessionMiddleware a session that it stores, touches or leaves alone."""
-        self.finished = True
-        if _DATA not in vars(self.session) and not self.session.modified:
-            return
-        if status_code < 500:
-            self.settle()
-            self._prepare_save()
-        self._announce()
+    def finish(self, status_code: int) -> bool:
+        """Settle what SessionMiddleware is about to store; return whether a touch is due.
 
-    def _prepare_save(self) -> None:
-        session, doors = self.session, vars(self.session)
-        if self.known and not session.modified and self._touch_due():
-            # SessionMiddleware saves a modified session and renews its cookie. All that this
-            # save has to write is the last access.
-            session.modified = True
-            doors.update(save=self.touch, asave=self.atouch)
-        else:
-            doors.update(save=self.save, asave=self.asave)
-        if lifecycle.stays_for_browser(doors.get(_DATA, {})):
-            doors["get_expire_at_browser_close"] = lambda: True
+        Without a response that is saved, ``status_code`` is 500.
+        """
+        self.finished = True
+        session = self.session
+        if _DATA not in vars(session) and not session.modified:
+            return False
+        vars(session).update(save=self.save, asave=self.asave)
+        try:
+            if status_code >= 500:
+                return False
+            self.settle()
+        finally:
+            self._announce()
+        return self.known and not session.modified and self._touch_due()
 
     def _touch_due(self) -> bool:
         return self._times is None or lifecycle.touch_due(
@@ -316,36 +368,22 @@ class Tracker:
             now=self.arrived,
         )
 
-    def touch(self, must_create: bool = False) -> None:
-        """Record the last access, of a session that is still there, and write nothing else."""
-        session = self.session
-        if lifecycle.is_carried_by_cookie(session):
-            self.save()
-        elif lifecycle.keeps_times(session):
-            session.touch(self._times_to_store().accessed)  # type: ignore[attr-defined]
-        else:
-            fresh = self._fresh()
-            fresh.keys()
-            if fresh.session_key is not None:
-                with suppress(UpdateError):
-                    fresh.save()
+    def touch(self) -> None:
+        """Record the last access, and have SessionMiddleware renew the cookie."""
+        if lifecycle.is_carried_by_cookie(self.session):
+            self.session.modified = True
+        elif touching.touch(self.session, self._times_to_store()):
+            self._leave_cookie()
 
-    async def atouch(self, must_create: bool = False) -> None:
-        """Record the last access, of a session that is still there, and write nothing else."""
-        session = self.session
-        if lifecycle.is_carried_by_cookie(session):
-            await self.asave()
-        elif lifecycle.keeps_times(session):
-            await session.atouch(self._times_to_store().accessed)  # type: ignore[attr-defined]
-        else:
-            fresh = self._fresh()
-            await fresh.akeys()
-            if fresh.session_key is not None:
-                with suppress(UpdateError):
-                    await fresh.asave()
+    async def atouch(self) -> None:
+        """Async twin of :meth:`touch`."""
+        if lifecycle.is_carried_by_cookie(self.session):
+            self.session.modified = True
+        elif await touching.atouch(self.session, self._times_to_store()):
+            self._leave_cookie()
 
-    def _fresh(self) -> SessionBase:
-        # The engine can only save a session whole, so what is saved is read again just before.
-        fresh = type(self.session)(self.session.session_key)
-        Tracker(fresh, self.arrived)
-        return fresh
+    def _leave_cookie(self) -> None:
+        # SessionMiddleware sends the cookie of a session that it saves. This one is stored by now,
+        # so there is nothing to save, unless somebody changes it on the way out.
+        self._touched = Snapshot(self.session, self.data)
+        self.session.modified = True

@@ -1,0 +1,57 @@
+"""Recording the last access of a stored session, and writing nothing else.
+
+An engine of our own does it by itself. A stock engine can only save a session whole, so what is
+saved is read again just before: what another request wrote meanwhile stays. A session that is gone
+stays gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.sessions.backends.base import UpdateError
+
+from . import lifecycle, loading
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
+
+
+def touch(session: SessionBase, times: lifecycle.Times) -> bool:
+    """Store the last access of ``times``; return whether the session is still there."""
+    if lifecycle.keeps_times(session):
+        return bool(session.touch(times.accessed))  # type: ignore[attr-defined]
+    fresh = type(session)(session.session_key)
+    if not _put_times(fresh, loading.load(fresh), times):
+        return False
+    try:
+        fresh.save()
+    except UpdateError:
+        return False
+    return True
+
+
+async def atouch(session: SessionBase, times: lifecycle.Times) -> bool:
+    """Async twin of :func:`touch`."""
+    if lifecycle.keeps_times(session):
+        return bool(await session.atouch(times.accessed))  # type: ignore[attr-defined]
+    fresh = type(session)(session.session_key)
+    if not _put_times(fresh, await loading.aload(fresh), times):
+        return False
+    try:
+        await fresh.asave()
+    except UpdateError:
+        return False
+    return True
+
+
+def _put_times(fresh: SessionBase, data: dict[str, Any], times: lifecycle.Times) -> bool:
+    if fresh.session_key is None:
+        return False
+    stored = lifecycle.read(fresh, data)
+    if stored is not None:
+        times = replace(stored, accessed=max(stored.accessed, times.accessed))
+    lifecycle.write(fresh, data, times)
+    vars(fresh)["_session_cache"] = data
+    return True
