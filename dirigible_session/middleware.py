@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from .conf import conf
@@ -45,11 +46,13 @@ class DirigibleSessionMiddleware:
         try:
             response = cast("HttpResponseBase", self.get_response(request))
             tracker = _exchanged(tracker, request)
-            if _counts_unused(tracker, response):
+            is_unused = _counts_unused(tracker, response)
+            if is_unused:
                 tracker.load_data()
-                tracker.session.accessed = False
             if tracker.finish(response.status_code):
                 tracker.touch()
+            if is_unused:
+                tracker.session.accessed = False
             return response
         finally:
             try:
@@ -64,11 +67,13 @@ class DirigibleSessionMiddleware:
         try:
             response = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
             tracker = _exchanged(tracker, request)
-            if _counts_unused(tracker, response):
+            is_unused = _counts_unused(tracker, response)
+            if is_unused:
                 await tracker.aload_data()
-                tracker.session.accessed = False
             if tracker.finish(response.status_code):
                 await tracker.atouch()
+            if is_unused:
+                tracker.session.accessed = False
             return response
         finally:
             try:
@@ -98,7 +103,12 @@ def _exchanged(tracker: Tracker, request: HttpRequest) -> Tracker:
 
 
 def _counts_unused(tracker: Tracker, response: HttpResponseBase) -> bool:
-    return conf.touch_every_request and response.status_code < 500 and tracker.is_idle
+    # SESSION_SAVE_EVERY_REQUEST has SessionMiddleware load the session right after this.
+    return (
+        (conf.touch_every_request or settings.SESSION_SAVE_EVERY_REQUEST)
+        and response.status_code < 500
+        and tracker.is_idle
+    )
 
 
 def _end(tracker: Tracker) -> None:
