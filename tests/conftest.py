@@ -38,7 +38,9 @@ class Clock:
         from django.conf import settings
 
         now = self.datetime()
-        return now if settings.USE_TZ else django_timezone.make_naive(now)
+        if settings.USE_TZ:
+            return now
+        return django_timezone.make_naive(now, django_timezone.get_default_timezone())
 
     def tick(self, seconds: float = 0, **units: float) -> None:
         self.now += timedelta(seconds=seconds, **units).total_seconds()
