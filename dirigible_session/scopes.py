@@ -70,18 +70,18 @@ def _store_of(session_id: str) -> SessionBase:
             "dirigible_session: no session can be opened by its id on the signed_cookies engine: "
             "its sessions are in their visitors' browsers."
         )
-    Tracker(store, time.time()).is_visit = False
     return store
 
 
-def _found(session: SessionBase) -> Tracker:
-    tracker = track(session)
-    if not tracker.known:
-        raise SessionNotFound("dirigible_session: this id names no live session.")
+def _track(session: SessionBase) -> Tracker:
+    tracker = Tracker(session, time.time())
+    tracker.is_visit = False
     return tracker
 
 
 def _make_current(tracker: Tracker) -> Current:
+    if not tracker.known:
+        raise SessionNotFound("dirigible_session: this id names no live session.")
     return Current(SimpleNamespace(session=tracker.session), None, tracker.arrived)
 
 
@@ -111,9 +111,15 @@ def open_session(session_id: str) -> Iterator[SessionBase]:
     SessionNotFound if the id names no live session, or the session was ended before the end.
     Servlet 6.1: ``HttpSession.Accessor``.
     """
-    session = _store_of(session_id)
-    session.keys()
-    tracker = _found(session)
+    with open_store(_store_of(session_id)) as session:
+        yield session
+
+
+@contextmanager
+def open_store(session: SessionBase) -> Iterator[SessionBase]:
+    """Do for a store that was made with a session key what :func:`open_session` does for an id."""
+    tracker = _track(session)
+    tracker.load_data()
     current = _make_current(tracker)
     try:
         yield session
@@ -128,9 +134,15 @@ def open_session(session_id: str) -> Iterator[SessionBase]:
 @asynccontextmanager
 async def aopen_session(session_id: str) -> AsyncIterator[SessionBase]:
     """Async twin of :func:`open_session`."""
-    session = _store_of(session_id)
-    await session.akeys()
-    tracker = _found(session)
+    async with aopen_store(_store_of(session_id)) as session:
+        yield session
+
+
+@asynccontextmanager
+async def aopen_store(session: SessionBase) -> AsyncIterator[SessionBase]:
+    """Async twin of :func:`open_store`."""
+    tracker = _track(session)
+    await tracker.aload_data()
     current = _make_current(tracker)
     try:
         yield session

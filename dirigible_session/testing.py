@@ -1,0 +1,120 @@
+"""What the tests of a project that uses the facade need.
+
+To test code that uses the facade, without a client::
+
+    with session_request({"cart": ["tea"]}) as request:
+        assert total() == 3
+
+To prepare or look at the session of Django's test client::
+
+    with stored_session(self.client):
+        session.set_attribute("cart", ["tea"])
+
+To test what happens when a visitor stays away, without waiting::
+
+    let_time_pass(self.client, minutes=31)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.conf import settings
+from django.test import AsyncClient, Client, RequestFactory
+
+from . import facade, lifecycle, scopes
+from .tracking import Tracker
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
+    from django.http import HttpRequest
+
+__all__ = ["astored_session", "let_time_pass", "session_request", "stored_session"]
+
+AnyClient = Client | AsyncClient
+
+
+@contextmanager
+def session_request(
+    attributes: Mapping[str, Any] | None = None, *, user: Any = None, path: str = "/"
+) -> Iterator[HttpRequest]:
+    """Make a GET request with a new session current inside the ``with`` block, and give it.
+
+    The session has ``attributes``; ``request.user`` is ``user``, or nobody. It is stored only if
+    the code calls ``get_id`` or the like, or the test ``request.session.save()``.
+    """
+    request = RequestFactory().get(path)
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore()
+    if user is None and apps.is_installed("django.contrib.auth"):
+        from django.contrib.auth.models import AnonymousUser
+
+        user = AnonymousUser()
+
+    async def auser() -> Any:
+        return user
+
+    request.user, request.auser = user, auser
+    with facade.use_request(request):
+        for name, value in (attributes or {}).items():
+            facade.set_attribute(name, value)
+        yield request
+
+
+@contextmanager
+def stored_session(client: AnyClient) -> Iterator[SessionBase]:
+    """Make the stored session of a test client current inside the ``with`` block, and give it.
+
+    The client gets a session if it has none, as Django's ``client.session`` does. What changed is
+    saved at the end. It is no visit: the last access stays. Works on every engine, signed_cookies
+    too: the test client is the browser that holds the session. SessionNotFound if the client's
+    session is over.
+    """
+    session = client.session
+    with scopes.open_store(session):
+        yield session
+    _hand_cookie(client, session)
+
+
+@asynccontextmanager
+async def astored_session(client: AnyClient) -> AsyncIterator[SessionBase]:
+    """Async twin of :func:`stored_session`."""
+    session = await client.asession()
+    async with scopes.aopen_store(session):
+        yield session
+    _hand_cookie(client, session)
+
+
+def let_time_pass(client: AnyClient, seconds: float = 0, **units: float) -> None:
+    """Let the stored session of a test client be older by that much.
+
+    ``units`` are those of ``timedelta``: ``let_time_pass(client, minutes=31)``. Its creation, its
+    last access and an expiry at a fixed date move into the past, and the next request finds the
+    session over if it is by then. Works on every engine, as :func:`stored_session` does; other
+    clocks stand still. In an async test, call it through ``sync_to_async``.
+    """
+    ago = timedelta(seconds=seconds, **units)
+    session = client.session
+    data = Tracker(session, 0).data
+    times = lifecycle.read(session, data)
+    if times is not None:
+        past = ago.total_seconds()
+        times = replace(times, created=times.created - past, accessed=times.accessed - past)
+        lifecycle.write(session, data, times)
+    expiry = data.get(lifecycle.EXPIRY_KEY)
+    if isinstance(expiry, str):
+        data[lifecycle.EXPIRY_KEY] = (datetime.fromisoformat(expiry) - ago).isoformat()
+    type(session).save(session)
+    _hand_cookie(client, session)
+
+
+def _hand_cookie(client: AnyClient, session: SessionBase) -> None:
+    if session.session_key is None:
+        client.cookies.pop(settings.SESSION_COOKIE_NAME, None)
+    else:
+        client.cookies[settings.SESSION_COOKIE_NAME] = session.session_key
