@@ -1,1 +1,45 @@
-"""Looking at stored sessions."""
+"""Looking at stored sessions.
+
+    from dirigible_session.inspection import Inspector, Selection
+
+    for record in Inspector().records(Selection(state="active")):
+        print(record.handle, record.username, record.attributes)
+
+An :class:`Inspector` walks the stored sessions of an engine one by one, in constant memory. It
+shows no session key and no secret unless it is told to.
+"""
+
+from __future__ import annotations
+
+from .errors import (
+    AmbiguousHandle,
+    InspectionError,
+    NoSuchSession,
+    NoSuchUser,
+    NotListable,
+    StoreFailed,
+    UnknownEngine,
+)
+from .inspector import Inspector
+from .records import COLUMNS, KeyedSession, RecordState, SessionRecord
+from .selection import AttributeFilter, Selection, parsed_duration
+from .users import find_user_id
+
+__all__ = [
+    "COLUMNS",
+    "AmbiguousHandle",
+    "AttributeFilter",
+    "InspectionError",
+    "Inspector",
+    "KeyedSession",
+    "NoSuchSession",
+    "NoSuchUser",
+    "NotListable",
+    "RecordState",
+    "Selection",
+    "SessionRecord",
+    "StoreFailed",
+    "UnknownEngine",
+    "find_user_id",
+    "parsed_duration",
+]

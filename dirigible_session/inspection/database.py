@@ -1,0 +1,121 @@
+"""Reading the table of the ``db`` and ``cached_db`` engines, and of those that derive from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import Error, connections
+from django.utils.timezone import is_naive, make_aware, make_naive
+
+from dirigible_session import handles
+from dirigible_session.lifecycle import TIMES_KEY, Times
+
+from .decoding import Data, Decoder, Undecodable
+from .errors import store_failed
+from .records import KeyedSession
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.db import SessionStore
+    from django.db.models import QuerySet
+
+    from dirigible_session.backends.base import Query
+
+#: Rows that are in memory at a time.
+CHUNK = 200
+
+Decode = Callable[[str], Data]
+
+
+class DatabaseReader:
+    """The sessions in a table."""
+
+    def __init__(self, store_class: type[SessionStore]) -> None:
+        self._store_class = store_class
+        self._table: Any = store_class.get_model_class()
+
+    def count(self) -> int | None:
+        """Return how many sessions are stored."""
+        try:
+            return int(self._table.objects.count())
+        except Error as error:
+            raise self._failed(error) from error
+
+    def keys(self) -> Iterator[str]:
+        """Walk the session keys."""
+        try:
+            yield from (row[0] for row in self._walked(self._table.objects.all(), ("session_key",)))
+        except Error as error:
+            raise self._failed(error) from error
+
+    def by_keys(self, keys: Iterable[str]) -> Iterator[KeyedSession]:
+        """Give the sessions of these keys that are there."""
+        return self._read(self._table.objects.filter(session_key__in=list(keys)))
+
+    def walk(self, query: Query) -> Iterator[KeyedSession]:
+        """Walk the sessions; by their expiry in the table, where the query asks for it."""
+        rows = self._table.objects.all()
+        if query.state == "active":
+            rows = rows.filter(expire_date__gt=_as_column(query.now))
+        return self._read(rows)
+
+    def _read(self, rows: QuerySet[Any]) -> Iterator[KeyedSession]:
+        decode = Decoder(self._store_class()).decode
+        columns = ("session_key", "session_data", "expire_date")
+        try:
+            for key, text, expires in self._walked(rows, columns):
+                yield _session(decode, key, text, expires)
+        except Error as error:
+            raise self._failed(error) from error
+
+    def _walked(self, rows: QuerySet[Any], columns: tuple[str, ...]) -> Iterator[Any]:
+        if _can_stream(rows.db):
+            yield from rows.values_list(*columns).iterator(chunk_size=CHUNK)
+            return
+        page = rows.order_by("session_key").values_list(*columns)[:CHUNK]
+        while read := list(page):
+            yield from read
+            after = rows.filter(session_key__gt=read[-1][0])
+            page = after.order_by("session_key").values_list(*columns)[:CHUNK]
+
+    def _failed(self, error: Exception) -> Exception:
+        return store_failed(f"The table {self._table._meta.db_table}", error)
+
+
+def _session(decode: Decode, key: str, text: str, expires: datetime | None) -> KeyedSession:
+    data, reason = None, ""
+    try:
+        data = decode(text)
+    except Undecodable as error:
+        reason = str(error)
+    return KeyedSession(
+        digest=handles.digest(key),
+        data=data,
+        times=None if data is None else Times.from_record(data.get(TIMES_KEY)),
+        expires=None if expires is None else _timestamp(expires),
+        size=len(text) if text.isascii() else len(text.encode()),
+        error=reason,
+        session_key=key,
+    )
+
+
+def _can_stream(alias: str) -> bool:
+    """Return whether ``iterator()`` gets the rows from the server as they are needed.
+
+    MySQL's drivers, and PostgreSQL's without server-side cursors, load a whole result at once.
+    """
+    connection = connections[alias]
+    if connection.vendor == "postgresql":
+        return not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+    return connection.vendor in ("sqlite", "oracle")
+
+
+def _timestamp(moment: datetime) -> float:
+    return (make_aware(moment) if is_naive(moment) else moment).timestamp()
+
+
+def _as_column(timestamp: float) -> datetime:
+    moment = datetime.fromtimestamp(timestamp, timezone.utc)
+    return moment if settings.USE_TZ else make_naive(moment)

@@ -1,0 +1,129 @@
+"""Records for machines: json, json lines, csv."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from .records import COLUMNS, REVEALED_COLUMNS, SessionRecord
+from .trees import rebuilt
+
+#: Deeper than this, Python's encoder may not go.
+DEEPEST = 600
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+
+#: Python writes no int of more bits in decimal.
+LARGEST = 14_000
+
+_encode = json.JSONEncoder(allow_nan=False).encode
+
+
+def as_dict(record: SessionRecord, *, reveal: bool = False) -> dict[str, Any]:
+    """Return a record with the keys of the json format, its values ready for JSON."""
+    shown: dict[str, Any] = {
+        "handle": record.handle,
+        "state": record.state,
+        "user_id": record.user_id,
+        "username": record.username,
+        "created": _iso(record.created),
+        "last_accessed": _iso(record.last_accessed),
+        "expires": _iso(record.expires),
+        "max_inactive_interval": record.max_inactive_interval,
+        "size": record.size,
+        "attributes": record.attributes,
+    }
+    if reveal:
+        shown["session_key"] = record.session_key
+    return shown
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def to_json(value: Any) -> str:
+    """Return ``value`` as JSON in ASCII on one line, whatever is in it.
+
+    What JSON can't hold is shown as ``str`` shows it; what is nested too deep is left out.
+    """
+    try:
+        return _encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return _encode(rebuilt(value, _plain, deepest=DEEPEST))
+
+
+def _plain(name: Any, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_text(key): item for key, item in value.items()}
+    if isinstance(value, (list, tuple, str, bool, type(None))):
+        return value
+    if isinstance(value, int) and value.bit_length() < LARGEST:
+        return value
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    if isinstance(value, float) and value - value == 0:
+        return value
+    return _text(value)
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as error:
+        # Whatever a class of the project does in its __str__.
+        return f"<{type(value).__name__}: {type(error).__name__}>"
+
+
+Records = Iterable[SessionRecord]
+
+
+def json_lines(records: Records, *, reveal: bool = False) -> Iterator[str]:
+    """Give a line of JSON a session."""
+    for record in records:
+        yield to_json(as_dict(record, reveal=reveal)) + "\n"
+
+
+def json_list(records: Records, *, reveal: bool = False) -> Iterator[str]:
+    """Give a JSON list of all sessions, a session a line."""
+    before = "[\n"
+    for record in records:
+        yield before + to_json(as_dict(record, reveal=reveal))
+        before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+class _Echo:
+    """A file whose ``write`` gives back what it is given."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def csv_lines(records: Records, *, reveal: bool = False) -> Iterator[str]:
+    """Give csv with a line of titles, attributes as JSON, formulas defused."""
+    write = csv.writer(_Echo(), lineterminator="\n").writerow
+    columns = REVEALED_COLUMNS if reveal else COLUMNS
+    yield str(write(columns))
+    for record in records:
+        shown = as_dict(record, reveal=reveal)
+        shown["attributes"] = to_json(shown["attributes"])
+        yield str(write([defused(shown[column]) for column in columns]))
+
+
+def defused(cell: Any) -> Any:
+    """Return a cell that no spreadsheet runs as a formula; a plain number is none."""
+    if isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
+
+
+Format = Callable[..., Iterator[str]]
+
+#: The formats by their names.
+FORMATS: Mapping[str, Format] = {"json": json_list, "jsonl": json_lines, "csv": csv_lines}

@@ -1,0 +1,67 @@
+"""Secrets as stars, by the rule of the project's own exception reporter filter."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+from django.views.debug import SafeExceptionReporterFilter
+
+from .trees import rebuilt
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+#: Names are the visitors' choice at times: so many are remembered, and no more.
+NAMES_REMEMBERED = 4096
+
+
+class Redactor:
+    """Replaces values whose names look secret, at every depth.
+
+    What looks secret is said by ``cleanse_setting`` of ``DEFAULT_EXCEPTION_REPORTER_FILTER``, or
+    of the request's own ``exception_reporter_filter``.
+    """
+
+    def __init__(self, request: HttpRequest | None = None) -> None:
+        default = import_string(settings.DEFAULT_EXCEPTION_REPORTER_FILTER)()
+        self._filter = getattr(request, "exception_reporter_filter", default)
+        is_by_name = (
+            getattr(type(self._filter), "cleanse_setting", None)
+            is SafeExceptionReporterFilter.cleanse_setting
+        )
+        self._by_name = lru_cache(NAMES_REMEMBERED)(self._asked_by_name) if is_by_name else None
+
+    def redacted(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy of ``attributes`` in which every secret is stars."""
+        by_name = self._by_name
+        shown = {}
+        for name, value in attributes.items():
+            stars = by_name(name) if by_name is not None else None
+            if stars is not None:
+                shown[name] = stars
+            elif by_name is not None and type(value) in _PLAIN:
+                shown[name] = value
+            else:
+                shown[name] = rebuilt(value, self._cleansed, name)
+        return shown
+
+    def _asked_by_name(self, name: Any) -> Any:
+        # Django's own rule looks at the name alone: an empty text shows what it does to any value.
+        return self._filter.cleanse_setting(name, "") or None
+
+    def _cleansed(self, name: Any, value: Any) -> Any:
+        """Return what the filter shows for ``value``; a container is only judged by its name."""
+        if self._by_name is not None:
+            stars = self._by_name(name) if type(name) is str else None
+            return value if stars is None else stars
+        if not isinstance(value, (dict, list, tuple)):
+            return self._filter.cleanse_setting(name, value)
+        empty = type(value)() if type(value) in (dict, list, tuple) else {}
+        cleansed = self._filter.cleanse_setting(name, empty)
+        return value if cleansed == empty else cleansed
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})

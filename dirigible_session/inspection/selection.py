@@ -1,0 +1,144 @@
+"""Which sessions are wanted."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from dirigible_session.attributes import RESERVED
+from dirigible_session.backends.base import Query, State
+
+from .users import USER_KEY
+
+if TYPE_CHECKING:
+    from dirigible_session.backends.base import StoredSession
+
+    from .records import RecordState
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
+
+
+def parsed_duration(text: str) -> float:
+    """Return the seconds of a duration such as 90s, 15m, 2h, 7d; ValueError if it is none."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no duration; write 90s, 15m, 2h or 7d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+@dataclass(frozen=True)
+class AttributeFilter:
+    """An attribute that a session must hold, with any value or with one that reads ``text``."""
+
+    name: str
+    text: str | None = None
+
+    @classmethod
+    def parse(cls, argument: str) -> AttributeFilter:
+        """Read ``NAME`` or ``NAME=VALUE``; ValueError if it names no attribute."""
+        name, equals, text = argument.partition("=")
+        if not name:
+            raise ValueError(f"{argument!r} names no attribute; write NAME or NAME=VALUE")
+        if name.startswith(RESERVED):
+            raise ValueError(f"{name!r} is no attribute: such names are Django's own")
+        return cls(name, text if equals else None)
+
+    def matches(self, data: Mapping[str, Any]) -> bool:
+        """Return whether the session's data holds it: the text itself, or what it is in JSON."""
+        if self.name not in data:
+            return False
+        if self.text is None:
+            return True
+        value = data[self.name]
+        if isinstance(value, str):
+            return value == self.text
+        try:
+            meant = json.loads(self.text)
+            # In Python True is 1. In a session it is not.
+            return isinstance(value, bool) == isinstance(meant, bool) and bool(value == meant)
+        except (ValueError, RecursionError):
+            return isinstance(value, (bool, type(None))) and str(value) == self.text
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which stored sessions are wanted; all that is given must hold.
+
+    Unreadable ones always are, unless another filter needs what is in them.
+    """
+
+    state: State = "active"
+    #: As Django stores it: ``str`` of the primary key; see :func:`~.users.find_user_id`.
+    user_id: str | None = None
+    #: Sessions in which nobody is logged in.
+    anonymous: bool = False
+    #: Of one session: a handle, 4 to 40 digits of the digest, or a full session key.
+    session: str | None = None
+    attributes: tuple[AttributeFilter, ...] = ()
+    #: Seconds since the last access. A session whose last access is unknown matches neither.
+    idle_over: float | None = None
+    idle_under: float | None = None
+    limit: int | None = None
+
+    @property
+    def needs_content(self) -> bool:
+        """Whether it takes what is in a session to tell."""
+        return (
+            self.user_id is not None
+            or self.anonymous
+            or bool(self.attributes)
+            or self.idle_over is not None
+            or self.idle_under is not None
+        )
+
+    def of_all_states(self) -> Selection:
+        """Return this selection, whatever the state."""
+        return replace(self, state="all")
+
+    def query(self, now: float, digest: str = "") -> Query:
+        """Return what of it a store can decide.
+
+        An unreadable session shows whatever its expiry, so the state is the store's to decide only
+        where no unreadable session is wanted. That one is expired is not: what is over by
+        ``DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT`` is still good in a store.
+        """
+        is_decidable = self.state == "active" and self.needs_content
+        return Query(
+            now=now,
+            state="active" if is_decidable else "all",
+            digest_prefix=digest,
+            user_id=self.user_id,
+        )
+
+    def matches(self, stored: StoredSession, state: RecordState, now: float) -> bool:
+        """Return whether a stored session that is in ``state`` is wanted."""
+        if state == "unreadable":
+            return not self.needs_content
+        if self.state not in ("all", state):
+            return False
+        return not self.needs_content or self._matches_content(stored, now)
+
+    def _matches_content(self, stored: StoredSession, now: float) -> bool:
+        data = stored.data or {}
+        user_id = data.get(USER_KEY)
+        if self.user_id is not None and str(user_id) != self.user_id:
+            return False
+        if self.anonymous and user_id is not None:
+            return False
+        if not self._matches_idle(stored, now):
+            return False
+        return all(attribute.matches(data) for attribute in self.attributes)
+
+    def _matches_idle(self, stored: StoredSession, now: float) -> bool:
+        if self.idle_over is None and self.idle_under is None:
+            return True
+        if stored.times is None:
+            return False
+        idle = now - stored.times.accessed
+        return (self.idle_over is None or idle > self.idle_over) and (
+            self.idle_under is None or idle < self.idle_under
+        )

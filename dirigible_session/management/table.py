@@ -1,0 +1,115 @@
+"""A table for people: a line a session, as wide as the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from dirigible_session.inspection import SessionRecord, texts
+
+GAP = "  "
+
+#: As wide as the attributes get where no terminal sets a limit.
+WIDEST_ATTRIBUTES = 200
+NARROWEST_ATTRIBUTES = 16
+
+STYLES = {"active": "green", "expired": "dim", "unreadable": "red"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table; one of a higher rank is left out earlier where it gets narrow."""
+
+    title: str
+    width: int
+    rank: int
+    cell: Callable[[SessionRecord, datetime], str]
+
+
+def _user(record: SessionRecord, now: datetime) -> str:
+    if record.user_id is None:
+        return ""
+    name = record.username or f"#{record.user_id}"
+    return texts.shortened(name, len(name))
+
+
+COLUMNS = (
+    Column("HANDLE", 12, 0, lambda record, now: record.handle),
+    Column("STATE", 10, 1, lambda record, now: record.state),
+    Column("USER", 16, 0, _user),
+    Column("CREATED", 10, 4, lambda record, now: texts.ago(record.created, now)),
+    Column("ACCESSED", 10, 2, lambda record, now: texts.ago(record.last_accessed, now)),
+    Column("EXPIRES", 10, 3, lambda record, now: _expires(record, now)),
+    Column("SIZE", 8, 5, lambda record, now: texts.in_bytes(record.size)),
+)
+KEY_COLUMN = Column("SESSION KEY", 32, 0, lambda record, now: record.session_key or "")
+
+
+def _expires(record: SessionRecord, now: datetime) -> str:
+    if record.expires is None and (record.max_inactive_interval or 1) <= 0:
+        return "never"
+    return texts.ago(record.expires, now)
+
+
+class Table:
+    """Lays lines out, for one width."""
+
+    def __init__(self, console: Console, *, now: datetime, width: int | None, reveal: bool) -> None:
+        """``width`` is that of the terminal, None where there is none."""
+        self._console = console
+        self._now = now
+        self._reveal = reveal
+        columns: tuple[Column, ...] = (*COLUMNS, KEY_COLUMN) if reveal else COLUMNS
+        while width is not None and _taken(columns) + NARROWEST_ATTRIBUTES > width:
+            least = max(columns, key=lambda column: column.rank)
+            if least.rank == 0:
+                break
+            columns = tuple(column for column in columns if column is not least)
+        self._columns = columns
+        self._width = width
+        self._attributes = WIDEST_ATTRIBUTES if width is None else max(width - _taken(columns), 0)
+
+    def lines(self, records: Iterable[SessionRecord]) -> Iterator[str]:
+        """Give a line for the titles, if there is a session, and a line for each session."""
+        is_first = True
+        for record in records:
+            if is_first:
+                yield self._heading()
+                is_first = False
+            yield self._line(record)
+
+    def _heading(self) -> str:
+        cells = [(column.title, column.width) for column in self._columns]
+        return self._rendered(cells, "ATTRIBUTES", "bold")
+
+    def _line(self, record: SessionRecord) -> str:
+        cells = [(column.cell(record, self._now), column.width) for column in self._columns]
+        attributes = record.error or texts.attributes_in_short(record.attributes, self._attributes)
+        return self._rendered(cells, attributes, STYLES[record.state])
+
+    def _rendered(self, cells: list[tuple[str, int]], rest: str, style: str) -> str:
+        shown = GAP.join(_fitted(text, width) for text, width in cells) + GAP + rest
+        if self._width is not None and cell_len(shown) > self._width:
+            shown = set_cell_size(shown, self._width)
+        shown = shown.rstrip()
+        if not self._console.is_terminal:
+            return shown + "\n"
+        with self._console.capture() as captured:
+            self._console.print(Text(shown, style=style), soft_wrap=True)
+        return captured.get()
+
+
+def _taken(columns: Iterable[Column]) -> int:
+    return sum(column.width + len(GAP) for column in columns)
+
+
+def _fitted(text: str, width: int) -> str:
+    """Return ``text`` in as many cells of the terminal as ``width`` says."""
+    if cell_len(text) > width:
+        return set_cell_size(text, width - 1) + "…"
+    return set_cell_size(text, width)
