@@ -23,6 +23,7 @@ from .errors import (
 from .inspector import Inspector
 from .records import COLUMNS, KeyedSession, RecordState, SessionRecord
 from .selection import AttributeFilter, Selection, parsed_duration
+from .summary import Summary
 from .users import find_user_id
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Selection",
     "SessionRecord",
     "StoreFailed",
+    "Summary",
     "UnknownEngine",
     "find_user_id",
     "parsed_duration",

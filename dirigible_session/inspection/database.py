@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db import Error, connections
+from django.db import connections
 from django.utils.timezone import is_naive, make_aware, make_naive
 
 from dirigible_session import handles
 from dirigible_session.lifecycle import TIMES_KEY, Times
 
 from .decoding import Data, Decoder, Undecodable
-from .errors import store_failed
+from .errors import answering, guarded
 from .records import KeyedSession
 
 if TYPE_CHECKING:
@@ -30,29 +31,28 @@ Decode = Callable[[str], Data]
 
 
 class DatabaseReader:
-    """The sessions in a table."""
+    """The sessions in a table. ``CHUNK`` rows of it are in memory at a time."""
 
     def __init__(self, store_class: type[SessionStore]) -> None:
         self._store_class = store_class
         self._table: Any = store_class.get_model_class()
+        self._what = f"The table {self._table._meta.db_table}"
 
     def count(self) -> int | None:
         """Return how many sessions are stored."""
-        try:
+        with answering(self._what):
             return int(self._table.objects.count())
-        except Error as error:
-            raise self._failed(error) from error
 
     def keys(self) -> Iterator[str]:
         """Walk the session keys."""
-        try:
-            yield from (row[0] for row in self._walked(self._table.objects.all(), ("session_key",)))
-        except Error as error:
-            raise self._failed(error) from error
+        rows = guarded(self._what, self._walked(self._table.objects.all(), ("session_key",)))
+        return (row[0] for row in rows)
 
     def by_keys(self, keys: Iterable[str]) -> Iterator[KeyedSession]:
         """Give the sessions of these keys that are there."""
-        return self._read(self._table.objects.filter(session_key__in=list(keys)))
+        remaining = iter(keys)
+        while batch := list(islice(remaining, CHUNK)):
+            yield from self._read(self._table.objects.filter(session_key__in=batch))
 
     def walk(self, query: Query) -> Iterator[KeyedSession]:
         """Walk the sessions; by their expiry in the table, where the query asks for it."""
@@ -64,11 +64,8 @@ class DatabaseReader:
     def _read(self, rows: QuerySet[Any]) -> Iterator[KeyedSession]:
         decode = Decoder(self._store_class()).decode
         columns = ("session_key", "session_data", "expire_date")
-        try:
-            for key, text, expires in self._walked(rows, columns):
-                yield _session(decode, key, text, expires)
-        except Error as error:
-            raise self._failed(error) from error
+        for key, text, expires in guarded(self._what, self._walked(rows, columns)):
+            yield _session(decode, key, text, expires)
 
     def _walked(self, rows: QuerySet[Any], columns: tuple[str, ...]) -> Iterator[Any]:
         if _can_stream(rows.db):
@@ -79,9 +76,6 @@ class DatabaseReader:
             yield from read
             after = rows.filter(session_key__gt=read[-1][0])
             page = after.order_by("session_key").values_list(*columns)[:CHUNK]
-
-    def _failed(self, error: Exception) -> Exception:
-        return store_failed(f"The table {self._table._meta.db_table}", error)
 
 
 def _session(decode: Decode, key: str, text: str, expires: datetime | None) -> KeyedSession:

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.backends.cache import SessionStore as CacheStore
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
+from django.contrib.sessions.backends.file import SessionStore as FileStore
 from django.contrib.sessions.backends.signed_cookies import SessionStore as SignedCookieStore
 
+from .caches import CacheReader
 from .database import DatabaseReader
 from .errors import NotListable, UnknownEngine
+from .files import FileReader
 
 if TYPE_CHECKING:
     from dirigible_session.backends.base import Query
@@ -62,6 +66,10 @@ def keyed_reader(store_class: type[Any]) -> KeyedReader:
             "Sessions of the signed_cookies engine can't be listed: they are in their visitors' "
             "browsers."
         )
+    if issubclass(store_class, FileStore):
+        return FileReader(store_class)
+    if issubclass(store_class, CacheStore):
+        return CacheReader(store_class)
     raise NotListable(
         f"Sessions of {store_class.__module__} can't be listed: the engine does not declare that "
         "it can list them."

@@ -6,10 +6,12 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from .records import COLUMNS, REVEALED_COLUMNS, SessionRecord
+from .summary import Summary
 from .trees import rebuilt
 
 #: Deeper than this, Python's encoder may not go.
@@ -98,6 +100,22 @@ def json_list(records: Records, *, reveal: bool = False) -> Iterator[str]:
     yield "[]\n" if before == "[\n" else "\n]\n"
 
 
+def summary_as_dict(summary: Summary) -> dict[str, Any]:
+    """Return a summary with its values ready for JSON."""
+    return asdict(summary) | {"oldest": _iso(summary.oldest)}
+
+
+def _summary_in_json(summary: Summary) -> str:
+    return to_json(summary_as_dict(summary)) + "\n"
+
+
+def _summary_in_csv(summary: Summary) -> str:
+    shown = summary_as_dict(summary)
+    shown["attributes"] = to_json(shown["attributes"])
+    write = csv.writer(_Echo(), lineterminator="\n").writerow
+    return f"{write(shown)}{write(map(defused, shown.values()))}"
+
+
 class _Echo:
     """A file whose ``write`` gives back what it is given."""
 
@@ -124,6 +142,13 @@ def defused(cell: Any) -> Any:
 
 
 Format = Callable[..., Iterator[str]]
+
+#: A summary in each of the formats.
+SUMMARY_FORMATS: Mapping[str, Callable[[Summary], str]] = {
+    "json": _summary_in_json,
+    "jsonl": _summary_in_json,
+    "csv": _summary_in_csv,
+}
 
 #: The formats by their names.
 FORMATS: Mapping[str, Format] = {"json": json_list, "jsonl": json_lines, "csv": csv_lines}

@@ -26,7 +26,7 @@ COLUMNS = (
 REVEALED_COLUMNS = (*COLUMNS, "session_key")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class KeyedSession(StoredSession):
     """A stored session of an engine that keeps session keys, as the stock engines do.
 
@@ -35,6 +35,10 @@ class KeyedSession(StoredSession):
     """
 
     session_key: str = field(default="", repr=False)
+
+    def __init__(self, **fields: Any) -> None:
+        # What a dataclass writes for a frozen class takes twice as long, and there are millions.
+        vars(self).update(fields)
 
 
 @dataclass(slots=True)

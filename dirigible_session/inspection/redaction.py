@@ -37,12 +37,16 @@ class Redactor:
     def redacted(self, attributes: dict[str, Any]) -> dict[str, Any]:
         """Return a copy of ``attributes`` in which every secret is stars."""
         by_name = self._by_name
+        if by_name is None:
+            return {
+                name: rebuilt(value, self._cleansed, name) for name, value in attributes.items()
+            }
         shown = {}
         for name, value in attributes.items():
-            stars = by_name(name) if by_name is not None else None
+            stars = by_name(name)
             if stars is not None:
                 shown[name] = stars
-            elif by_name is not None and type(value) in _PLAIN:
+            elif _is_plain(value):
                 shown[name] = value
             else:
                 shown[name] = rebuilt(value, self._cleansed, name)
@@ -55,7 +59,7 @@ class Redactor:
     def _cleansed(self, name: Any, value: Any) -> Any:
         """Return what the filter shows for ``value``; a container is only judged by its name."""
         if self._by_name is not None:
-            stars = self._by_name(name) if type(name) is str else None
+            stars = self._by_name(name) if isinstance(name, str) else None
             return value if stars is None else stars
         if not isinstance(value, (dict, list, tuple)):
             return self._filter.cleanse_setting(name, value)
@@ -65,3 +69,9 @@ class Redactor:
 
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether nothing in ``value`` has a name."""
+    kind = type(value)
+    return kind in _PLAIN or (kind is list and _PLAIN.issuperset(map(type, value)))

@@ -102,6 +102,14 @@ class Reporter:
 
 def attributes_of(data: Mapping[Any, Any]) -> dict[str, Any]:
     """Return the attributes in a session's data: Django's own names are left out."""
+    try:
+        return {name: value for name, value in data.items() if name[:1] != RESERVED}
+    except TypeError:
+        # What a cache pickled may have keys that are no text.
+        return _attributes_by_text(data)
+
+
+def _attributes_by_text(data: Mapping[Any, Any]) -> dict[str, Any]:
     return {
         name if type(name) is str else str(name): value
         for name, value in data.items()

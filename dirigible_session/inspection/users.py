@@ -7,12 +7,13 @@ from typing import Any
 
 from django.contrib.auth import SESSION_KEY, get_user_model
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from django.db import Error
 
-from .errors import NoSuchUser, store_failed
+from .errors import NoSuchUser, answering, guarded
 
 #: Where Django keeps the primary key of who is logged in.
 USER_KEY = SESSION_KEY
+
+USERS = "The table of users"
 
 #: So many names are remembered between two batches, and no more.
 NAMES_REMEMBERED = 10_000
@@ -37,14 +38,13 @@ def find_user_id(user: str) -> str:
     if model is None:
         raise NoSuchUser("This project has no user model, so no session has a user.")
     manager = model._base_manager
-    try:
-        pk = manager.filter(**{model.USERNAME_FIELD: user}).values_list("pk", flat=True).first()
-        if pk is None:
-            pk = model._meta.pk.to_python(user)
-    except Error as error:
-        raise store_failed("The table of users", error) from error
-    except (ValidationError, ValueError):
-        raise NoSuchUser(f"No user has the username or the primary key {user!r}.") from None
+    named = manager.filter(**{model.USERNAME_FIELD: user})
+    with answering(USERS):
+        pk = named.values_list("pk", flat=True).first()
+    if pk is None:
+        pk = _primary_key(model, user)
+    if pk is None:
+        raise NoSuchUser(f"No user has the username or the primary key {user!r}.")
     return str(model._meta.pk.value_to_string(model(pk=pk)))
 
 
@@ -77,11 +77,8 @@ class Usernames:
             if pk is not None:
                 ids_by_pk[pk] = user_id
         rows = model._base_manager.filter(pk__in=ids_by_pk).values_list("pk", model.USERNAME_FIELD)
-        try:
-            for pk, username in rows:
-                names[ids_by_pk[pk]] = str(username)
-        except Error as error:
-            raise store_failed("The table of users", error) from error
+        for pk, username in guarded(USERS, rows):
+            names[ids_by_pk[pk]] = str(username)
         return names
 
 

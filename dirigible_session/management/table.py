@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from dirigible_session.inspection import SessionRecord, texts
+from dirigible_session.inspection import SessionRecord, Summary, texts
 
 GAP = "  "
 
 #: As wide as the attributes get where no terminal sets a limit.
 WIDEST_ATTRIBUTES = 200
 NARROWEST_ATTRIBUTES = 16
+
+#: Of the names of attributes in a summary.
+LONGEST_NAME = 30
+MOST_NAMES = 20
 
 STYLES = {"active": "green", "expired": "dim", "unreadable": "red"}
 
@@ -104,6 +110,11 @@ class Table:
         return captured.get()
 
 
+def terminal_width(console: Console) -> int | None:
+    """Return how wide a table may be; None where no terminal sets a limit."""
+    return console.width if console.is_terminal or "COLUMNS" in os.environ else None
+
+
 def _taken(columns: Iterable[Column]) -> int:
     return sum(column.width + len(GAP) for column in columns)
 
@@ -113,3 +124,26 @@ def _fitted(text: str, width: int) -> str:
     if cell_len(text) > width:
         return set_cell_size(text, width - 1) + "…"
     return set_cell_size(text, width)
+
+
+def summary_lines(summary: Summary, now: datetime) -> str:
+    """Return a summary, a count a line, and the most frequent names of attributes."""
+    counts = (
+        ("active", str(summary.active)),
+        ("expired", str(summary.expired)),
+        ("unreadable", str(summary.unreadable)),
+        ("authenticated", str(summary.authenticated)),
+        ("anonymous", str(summary.anonymous)),
+        ("users", str(summary.users)),
+        ("bytes", str(summary.bytes)),
+        ("largest", texts.in_bytes(summary.largest)),
+        ("oldest", texts.ago(summary.oldest, now, unknown="unknown")),
+        ("attributes", str(len(summary.attributes))),
+    )
+    names = (
+        (f"  {texts.shortened(name, LONGEST_NAME)}", str(count))
+        for name, count in islice(summary.attributes.items(), MOST_NAMES)
+    )
+    return "".join(
+        f"{_fitted(name, LONGEST_NAME)}{GAP}{count}\n" for name, count in [*counts, *names]
+    )

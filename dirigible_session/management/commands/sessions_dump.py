@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from argparse import ArgumentParser
 from collections import Counter
@@ -14,10 +13,10 @@ from django_rich.management import RichCommand
 from rich.console import Console
 from rich.progress import track
 
-from dirigible_session.inspection import Inspector, SessionRecord, formats
+from dirigible_session.inspection import Inspector, SessionRecord, Summary, formats
 from dirigible_session.management import options as shared
 from dirigible_session.management.output import write_out, written_file
-from dirigible_session.management.table import Table
+from dirigible_session.management.table import Table, summary_lines, terminal_width
 
 FORMATS = ("table", "json", "jsonl", "csv")
 
@@ -57,6 +56,10 @@ class Command(RichCommand):
             selection = shared.selection_from(options)
             inspector = Inspector(options["engine"])
             now = time.time()
+            if options["summary"]:
+                summary = inspector.summary(selection.of_all_states(), now=now)
+                self._write([self._summary(summary, now, options["format"])], options["output"])
+                return
             records = inspector.records(selection, reveal=options["reveal"], now=now)
             noted = Noted(self._with_progress(records, inspector, options))
             parts = self._formatted(noted, now, options)
@@ -71,6 +74,11 @@ class Command(RichCommand):
                 write(part)
         return True
 
+    def _summary(self, summary: Summary, now: float, name: str) -> str:
+        if name == "table":
+            return summary_lines(summary, datetime.fromtimestamp(now, timezone.utc))
+        return formats.SUMMARY_FORMATS[name](summary)
+
     def _formatted(
         self, records: Iterable[SessionRecord], now: float, options: dict[str, Any]
     ) -> Iterator[str]:
@@ -81,13 +89,10 @@ class Command(RichCommand):
         table = Table(
             Console(file=None, force_terminal=False) if is_file else self.console,
             now=datetime.fromtimestamp(now, timezone.utc),
-            width=None if is_file else self._width(),
+            width=None if is_file else terminal_width(self.console),
             reveal=reveal,
         )
         return table.lines(records)
-
-    def _width(self) -> int | None:
-        return self.console.width if self.console.is_terminal or "COLUMNS" in os.environ else None
 
     def _with_progress(
         self, records: Iterable[SessionRecord], inspector: Inspector, options: dict[str, Any]

@@ -1,0 +1,105 @@
+"""``manage.py sessions_invalidate``: ends stored sessions."""
+
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from django.core.management import CommandError
+from django_rich.management import RichCommand
+
+from dirigible_session.inspection import Inspector, Selection, Summary
+from dirigible_session.management import options as shared
+from dirigible_session.management.output import write_out
+from dirigible_session.management.table import Table, terminal_width
+
+#: Sessions that are shown before it asks.
+SHOWN = 10
+
+
+class Command(RichCommand):
+    """Ends stored sessions: they are gone at once, whoever holds their keys."""
+
+    help = "Ends stored sessions. Asks first, unless told not to."
+    requires_system_checks: list[str] = []  # noqa: RUF012
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the options."""
+        parser.add_argument("--all", action="store_true", help="all sessions, of every state.")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="say how many it would end, and end none."
+        )
+        parser.add_argument(
+            "--no-input", "--noinput", action="store_false", dest="interactive", help="do not ask."
+        )
+        shared.add_filters(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """End them."""
+        given = shared.chosen_filters(options)
+        if options["all"] and given:
+            raise shared.wrong_usage(f"--all and {given[0]} exclude each other")
+        if not options["all"] and not given:
+            raise shared.wrong_usage(
+                "nothing says which sessions to end: give a filter such as --user, or --all"
+            )
+        with shared.reasons():
+            selection = shared.selection_from(options)
+            if options["all"]:
+                selection = selection.of_all_states()
+            inspector = Inspector(options["engine"])
+            now = time.time()
+            if options["dry_run"]:
+                summary = inspector.summary(selection, now=now)
+                self.stdout.write(f"Would end {_described(summary)}.")
+                return
+            if options["interactive"] and not self._is_confirmed(inspector, selection, now):
+                self.stdout.write("Ended no sessions.")
+                return
+            ended = inspector.invalidate(selection, now=now)
+        self.stdout.write(f"Ended {_sessions(ended)}.")
+
+    def _is_confirmed(self, inspector: Inspector, selection: Selection, now: float) -> bool:
+        summary = inspector.summary(selection, now=now)
+        count = _count(summary)
+        if not count:
+            return False
+        self.stdout.write(f"This ends {_described(summary)}:")
+        first = replace(selection, limit=min(count, SHOWN))
+        table = Table(
+            self.console,
+            now=datetime.fromtimestamp(now, timezone.utc),
+            width=terminal_width(self.console),
+            reveal=False,
+        )
+        write_out(self.console.file, table.lines(inspector.records(first, now=now)))
+        if count > SHOWN:
+            self.stdout.write(f"and {count - SHOWN} more.")
+        try:
+            answer = input("End them? [y/N] ")
+        except EOFError:
+            raise CommandError(
+                "Nobody is there to answer. Ended nothing; --no-input ends them without asking."
+            ) from None
+        return answer.strip().lower() in ("y", "yes")
+
+
+def _count(summary: Summary) -> int:
+    return summary.active + summary.expired + summary.unreadable
+
+
+def _sessions(count: int) -> str:
+    return "1 session" if count == 1 else f"{count} sessions"
+
+
+def _described(summary: Summary) -> str:
+    counts = {
+        "active": summary.active,
+        "expired": summary.expired,
+        "unreadable": summary.unreadable,
+    }
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    return _sessions(_count(summary)) + (f" ({states})" if states else "")
