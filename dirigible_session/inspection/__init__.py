@@ -22,6 +22,8 @@ from .errors import (
 )
 from .inspector import Inspector
 from .records import COLUMNS, KeyedSession, RecordState, SessionRecord
+from .redaction import Redactor
+from .reporting import attributes_of
 from .selection import AttributeFilter, Selection, parsed_duration
 from .summary import Summary
 from .users import find_user_id
@@ -37,11 +39,13 @@ __all__ = [
     "NoSuchUser",
     "NotListable",
     "RecordState",
+    "Redactor",
     "Selection",
     "SessionRecord",
     "StoreFailed",
     "Summary",
     "UnknownEngine",
+    "attributes_of",
     "find_user_id",
     "parsed_duration",
 ]

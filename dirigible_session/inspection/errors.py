@@ -47,7 +47,9 @@ class AmbiguousHandle(InspectionError):
     def __init__(self, prefix: str, digests: Sequence[str]) -> None:
         #: The full digests that match, as many as were looked for.
         self.digests = tuple(digests)
-        length = max(HANDLE_LENGTH, len(prefix) + 1)
+        length = HANDLE_LENGTH
+        while len({digest[:length] for digest in digests}) < len(digests):
+            length += 1
         listed = ", ".join(digest[:length] for digest in digests[:MOST_LISTED])
         if len(digests) > MOST_LISTED:
             listed += " and more"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.sessions.backends.base import VALID_KEY_CHARS
@@ -93,12 +93,11 @@ class FileReader:
     def _expiry(self, data: Data, modified: float) -> float | None:
         """Return when the engine by itself ends a session: at a date, or when left alone."""
         expiry: Any = data.get(EXPIRY_KEY)
-        if isinstance(expiry, (str, datetime)) and expiry:
-            try:
-                return lifecycle.fixed_end(data)
-            except ValueError:
-                return None
         if not expiry:
             return modified + self._store.get_session_cookie_age()
-        # It takes the interval for what is left of it, so the session never ends by itself.
-        return None if expiry > 0 else modified
+        if isinstance(expiry, (int, float)):
+            # It takes the interval for what is left of it, so the session never ends by itself.
+            return None if expiry > 0 else modified
+        with suppress(ValueError):
+            return lifecycle.fixed_end(data)
+        return None

@@ -158,14 +158,16 @@ class Inspector:
             raise NoSuchSession(
                 "No stored session has this key, and a handle has 4 to 40 hexadecimal digits."
             )
-        matches = list(islice(self._by_prefix(prefix), MOST_LISTED + 1))
+        matches = {
+            stored.digest: stored for stored in islice(self._by_prefix(prefix), MOST_LISTED + 1)
+        }
         if len(matches) > 1:
-            raise AmbiguousHandle(prefix, sorted(stored.digest for stored in matches))
+            raise AmbiguousHandle(prefix, sorted(matches))
         if not matches:
             # More digits than a handle has may be a key.
             named = repr(prefix) if len(prefix) <= handles.HANDLE_LENGTH else "that"
             raise NoSuchSession(f"No stored session has a digest that begins with {named}.")
-        return matches[0]
+        return matches.popitem()[1]
 
     def _by_key(self, key: str) -> StoredSession | None:
         if self._keyed is not None:

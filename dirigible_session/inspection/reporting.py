@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dirigible_session import handles, lifecycle
-from dirigible_session.attributes import RESERVED
+from dirigible_session.attributes import RESERVED, is_name
 from dirigible_session.backends.base import StoredSession
 from dirigible_session.conf import conf
 from dirigible_session.lifecycle import Times
@@ -32,6 +32,7 @@ class Judged(NamedTuple):
     state: RecordState
     #: When it ends, in seconds since the epoch; None: never, or unknown.
     end: float | None
+    interval: int | None
     #: Why it is unreadable.
     reason: str
 
@@ -49,12 +50,14 @@ class Reporter:
     def judged(self, stored: StoredSession) -> Judged:
         """Return what there is to say of a session's state."""
         if stored.data is None:
-            return Judged(stored, "unreadable", stored.expires, stored.error)
+            return Judged(stored, "unreadable", stored.expires, None, stored.error)
         try:
             end = self._end(stored.data, stored)
+            interval = self._interval(stored.data, stored.times)
         except (ValueError, TypeError, OverflowError):
-            return Judged(stored, "unreadable", stored.expires, BAD_EXPIRY)
-        return Judged(stored, "active" if end is None or end > self.now else "expired", end, "")
+            return Judged(stored, "unreadable", stored.expires, None, BAD_EXPIRY)
+        is_active = end is None or end > self.now
+        return Judged(stored, "active" if is_active else "expired", end, interval, "")
 
     def _end(self, data: Mapping[str, Any], stored: StoredSession) -> float | None:
         if stored.times is None:
@@ -72,7 +75,7 @@ class Reporter:
 
     def record(self, judged: Judged, username: str | None) -> SessionRecord:
         """Return what is shown of a stored session; secrets and key only when revealing."""
-        stored, state, end, reason = judged
+        stored, state, end, interval, reason = judged
         data = stored.data if stored.data is not None and state != "unreadable" else {}
         attributes = attributes_of(data)
         times = stored.times
@@ -85,7 +88,7 @@ class Reporter:
             created=None if times is None else utc(times.created),
             last_accessed=None if times is None else utc(times.accessed),
             expires=None if end is None else utc(end),
-            max_inactive_interval=None if state == "unreadable" else self._interval(data, times),
+            max_inactive_interval=interval,
             size=stored.size,
             attributes=attributes if self._reveal else self._redacted(attributes),
             session_key=(
@@ -105,16 +108,8 @@ def attributes_of(data: Mapping[Any, Any]) -> dict[str, Any]:
     try:
         return {name: value for name, value in data.items() if name[:1] != RESERVED}
     except TypeError:
-        # What a cache pickled may have keys that are no text.
-        return _attributes_by_text(data)
-
-
-def _attributes_by_text(data: Mapping[Any, Any]) -> dict[str, Any]:
-    return {
-        name if type(name) is str else str(name): value
-        for name, value in data.items()
-        if not (isinstance(name, str) and name.startswith(RESERVED))
-    }
+        # What a cache pickled may have keys that are no names.
+        return {name: value for name, value in data.items() if is_name(name)}
 
 
 def user_id_of(data: Mapping[str, Any] | None) -> str | None:

@@ -42,7 +42,7 @@ def summarized(sessions: Iterable[Judged]) -> Summary:
     users: set[str] = set()
     authenticated = total = largest = 0
     oldest = float("inf")
-    for stored, state, _, _ in sessions:
+    for stored, state, *_ in sessions:
         states[state] += 1
         total += stored.size
         largest = max(largest, stored.size)

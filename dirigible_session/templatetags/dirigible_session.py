@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime, timezone
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from django import template
 
-from dirigible_session import facade
+from dirigible_session import context, facade
+from dirigible_session.inspection import Redactor, attributes_of, texts
+from dirigible_session.tracking import track
+
+if TYPE_CHECKING:
+    from dirigible_session.tracking import Tracker
 
 register = template.Library()
+
+#: What a panel shows of a session at most: attributes, and characters of a name and of a value.
+MOST_ATTRIBUTES = 100
+LONGEST_NAME = 100
+LONGEST_VALUE = 1000
 
 
 @register.simple_tag
@@ -18,3 +30,36 @@ def session_attribute(name: str, default: Any = "") -> Any:
     Outside a request, the default. ``{% session_attribute "cart" default=0 as cart %}``
     """
     return facade.get_attribute(name, default) if facade.is_valid() else default
+
+
+@register.inclusion_tag("dirigible_session/session_info.html")
+def session_info() -> dict[str, Any]:
+    """Show the current session in a small panel: its handle, its times, its attributes.
+
+    Secrets are stars, by the rule of the project's exception reporter filter. Loads the session,
+    never creates it. Outside a request, a line of text that says so. ``{% session_info %}``
+    """
+    if not facade.is_valid():
+        return {"has_request": False}
+    tracker = track(context.current_session("session_info"))
+    tracker.load_data()
+    attributes = attributes_of(tracker.data)
+    shown = dict(islice(attributes.items(), MOST_ATTRIBUTES))
+    return {
+        "has_request": True,
+        "handle": tracker.handle,
+        "is_new": not tracker.known,
+        "created": datetime.fromtimestamp(tracker.times.created, timezone.utc),
+        "last_accessed": datetime.fromtimestamp(tracker.times.accessed, timezone.utc),
+        "idle_limit": _idle_limit(tracker),
+        "attributes": [
+            (texts.shortened(name, LONGEST_NAME), texts.value_in_short(value, LONGEST_VALUE))
+            for name, value in Redactor(tracker.request).redacted(shown).items()
+        ],
+        "more": len(attributes) - len(shown),
+    }
+
+
+def _idle_limit(tracker: Tracker) -> str:
+    seconds = tracker.max_inactive_interval
+    return f"{seconds} s ({texts.in_units(seconds)})" if seconds > 0 else "never times out"

@@ -1,0 +1,102 @@
+"""Reading engines that declare that they can list their sessions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from dirigible_session import handles, signals
+from dirigible_session.inspection import (
+    AmbiguousHandle,
+    Inspector,
+    NoSuchSession,
+    Selection,
+    StoreFailed,
+)
+
+from . import declared_engine
+from .declared_engine import Shelf
+
+A, B = "aaaa1" + "0" * 35, "aaaa2" + "0" * 35
+
+
+@pytest.fixture(autouse=True)
+def shelf(use_engine: Any, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    use_engine(declared_engine.__name__)
+    shelf = Shelf()
+    monkeypatch.setattr(declared_engine, "shelf", shelf)
+    return shelf
+
+
+def test_it_gives_what_the_engine_lists(shelf, read, clock):
+    shelf.put(A, {"cart": [1], "_auth_user_id": "7"}, created=clock.now, accessed=clock.now)
+    shelf.put(B, None, error="row is damaged")
+    first, second = read(reveal=True)
+    assert (first.digest, first.handle, first.state) == (A, A[:12], "active")
+    assert (first.user_id, first.username, first.attributes) == ("7", None, {"cart": [1]})
+    assert first.created == clock.datetime()
+    assert first.session_key is None
+    assert (second.state, second.error) == ("unreadable", "row is damaged")
+
+
+def test_the_engine_is_asked_for_what_it_can_find_by_its_indexes(shelf, read, clock):
+    read(user_id="7", state="active")
+    (query,) = shelf.queries
+    assert (query.user_id, query.state, query.now) == ("7", "active", clock.now)
+
+
+def test_the_engine_is_asked_for_all_states_where_unreadable_ones_are_wanted(shelf, read):
+    read(state="active")
+    read(state="expired", anonymous=True)
+    assert [query.state for query in shelf.queries] == ["all", "all"]
+
+
+def test_a_handle_finds_its_session_by_index(shelf):
+    shelf.put(A, {})
+    shelf.put(B, {})
+    assert Inspector().find("AAAA1") == A
+    assert shelf.queries[-1].digest_prefix == "aaaa1"
+    with pytest.raises(AmbiguousHandle):
+        Inspector().find("aaaa")
+    with pytest.raises(NoSuchSession):
+        Inspector().find("bbbb")
+
+
+def test_a_full_key_finds_its_session(shelf):
+    shelf.put(handles.digest("k" * 32), {})
+    assert Inspector().find("k" * 32) == handles.digest("k" * 32)
+
+
+def test_a_session_is_ended_through_its_store(shelf, receive):
+    received = receive(signals.session_invalidated)
+    shelf.put(A, {"cart": [1]})
+    shelf.put(B, {"cart": [2]})
+    assert Inspector().invalidate(Selection(session=A, state="all")) == 1
+    assert list(shelf.stored) == [B]
+    ((_, named),) = received
+    assert named["sender"] is declared_engine.SessionStore
+    assert named["session"]["cart"] == [1]
+    assert named["handle"] == A[:12]
+    assert named["request"] is None
+
+
+def test_a_session_that_ends_meanwhile_is_not_counted(shelf, monkeypatch):
+    shelf.put(A, {})
+
+    def gone(digest: str) -> Any:
+        raise LookupError
+
+    monkeypatch.setattr(declared_engine.SessionStore, "by_digest", gone)
+    assert Inspector().invalidate(Selection(state="all")) == 0
+
+
+def test_a_store_that_does_not_answer_is_one_line_of_reason(shelf, read):
+    shelf.failure = OperationalError("no\nanswer")
+    with pytest.raises(StoreFailed, match="declared_engine can't be read: no answer"):
+        read()
+
+
+def test_how_many_there_are_takes_a_walk(shelf):
+    assert Inspector().count() is None
