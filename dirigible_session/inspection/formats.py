@@ -112,7 +112,7 @@ def _summary_in_json(summary: Summary) -> str:
 def _summary_in_csv(summary: Summary) -> str:
     shown = summary_as_dict(summary)
     shown["attributes"] = to_json(shown["attributes"])
-    write = csv.writer(_Echo(), lineterminator="\n").writerow
+    write = csv.writer(_Echo()).writerow
     return f"{write(shown)}{write(map(defused, shown.values()))}"
 
 
@@ -125,7 +125,7 @@ class _Echo:
 
 def csv_lines(records: Records, *, reveal: bool = False) -> Iterator[str]:
     """Give csv with a line of titles, attributes as JSON, formulas defused."""
-    write = csv.writer(_Echo(), lineterminator="\n").writerow
+    write = csv.writer(_Echo()).writerow
     columns = REVEALED_COLUMNS if reveal else COLUMNS
     yield str(write(columns))
     for record in records:

@@ -57,7 +57,8 @@ KEY_COLUMN = Column("SESSION KEY", 32, 0, lambda record, now: record.session_key
 
 
 def _expires(record: SessionRecord, now: datetime) -> str:
-    if record.expires is None and (record.max_inactive_interval or 1) <= 0:
+    interval = record.max_inactive_interval
+    if record.expires is None and interval is not None and interval <= 0:
         return "never"
     return texts.ago(record.expires, now)
 

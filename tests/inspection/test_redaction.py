@@ -1,0 +1,99 @@
+"""Secrets as stars."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.views.debug import SafeExceptionReporterFilter
+
+from dirigible_session.inspection import Redactor, redaction
+
+from .hostile import ATTRIBUTES, nested
+
+STARS = SafeExceptionReporterFilter.cleansed_substitute
+
+
+@pytest.mark.parametrize(
+    ("attributes", "shown"),
+    [
+        ({"cart": [1]}, {"cart": [1]}),
+        ({"api_token": "x"}, {"api_token": STARS}),
+        ({"Password": {"old": 1}}, {"Password": STARS}),
+        ({"sessionid": "x"}, {"sessionid": STARS}),
+        ({"a": {"b": [{"secret": 1, "c": 2}]}}, {"a": {"b": [{"secret": STARS, "c": 2}]}}),
+        ({"a": [[{"signature": 1}]]}, {"a": [[{"signature": STARS}]]}),
+        ({"a": ({"api": 1}, 2)}, {"a": [{"api": STARS}, 2]}),
+        ({"a": [None, True, 1.5, "x"]}, {"a": [None, True, 1.5, "x"]}),
+        ({"a": {}}, {"a": {}}),
+        ({"a": {1: {"key": 2}}}, {"a": {1: {"key": STARS}}}),
+    ],
+)
+def test_a_secret_is_stars_at_every_depth(attributes, shown):
+    assert Redactor().redacted(attributes) == shown
+
+
+def test_the_session_is_left_as_it_is():
+    attributes = {"a": [{"secret": 1}]}
+    Redactor().redacted(attributes)
+    assert attributes == {"a": [{"secret": 1}]}
+
+
+def test_what_is_nested_too_deep_to_recurse_is_redacted():
+    shown = Redactor().redacted({"a": [nested(20_000), {"token": 1}]})
+    assert shown["a"][1] == {"token": STARS}
+
+
+def test_what_refers_to_itself_is_cut_off():
+    ring: list[Any] = [1]
+    ring.append({"ring": ring, "key": 2})
+    assert Redactor().redacted({"a": ring}) == {"a": [1, {"ring": "…", "key": STARS}]}
+
+
+class OwnNames(SafeExceptionReporterFilter):
+    cleansed_substitute = "---"
+    hidden_settings = re.compile("iban", re.IGNORECASE)
+
+
+class OwnRule(SafeExceptionReporterFilter):
+    def cleanse_setting(self, key: Any, value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("4111"):
+            return "card"
+        return super().cleanse_setting(key, value)
+
+
+class OwnObject:
+    def cleanse_setting(self, key: Any, value: Any) -> Any:
+        return "x" if key == "colour" else value
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("OwnNames", {"IBAN": "---", "token": "t", "in": [{"card": "4111 1", "iban": "---"}]}),
+        ("OwnRule", {"IBAN": "DE", "token": STARS, "in": [{"card": "card", "iban": "DE"}]}),
+        ("OwnObject", {"IBAN": "DE", "token": "t", "in": [{"card": "4111 1", "iban": "DE"}]}),
+    ],
+)
+def test_the_projects_own_filter_is_asked(settings, name, shown):
+    settings.DEFAULT_EXCEPTION_REPORTER_FILTER = f"{__name__}.{name}"
+    attributes = {"IBAN": "DE", "token": "t", "in": [{"card": "4111 1", "iban": "DE"}]}
+    assert Redactor().redacted(attributes) == shown
+
+
+def test_the_projects_own_filter_may_hide_a_container(settings):
+    settings.DEFAULT_EXCEPTION_REPORTER_FILTER = f"{__name__}.OwnObject"
+    assert Redactor().redacted({"a": {"colour": [1, 2]}}) == {"a": {"colour": "x"}}
+
+
+def test_the_filter_of_a_request_comes_first():
+    request = SimpleNamespace(exception_reporter_filter=OwnNames())
+    assert Redactor(request).redacted({"iban": 1, "token": 2}) == {"iban": "---", "token": 2}
+
+
+def test_names_are_not_remembered_without_end():
+    redactor = Redactor()
+    redactor.redacted(ATTRIBUTES["many"])
+    assert redactor._by_name.cache_info().currsize <= redaction.NAMES_REMEMBERED

@@ -1,0 +1,169 @@
+"""``manage.py sessions_invalidate``."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
+from django.core.management import CommandError, call_command
+
+from dirigible_session import handles, signals
+
+pytestmark = pytest.mark.django_db
+
+
+def invalidate(*arguments: str, **options: Any) -> str:
+    out = io.StringIO()
+    call_command("sessions_invalidate", *arguments, stdout=out, stderr=io.StringIO(), **options)
+    return out.getvalue()
+
+
+def store(data: dict[str, Any] | None = None, **attributes: Any) -> SessionStore:
+    session = SessionStore()
+    session.update(data or {})
+    session.update(attributes)
+    session.create()
+    return session
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give a function that sets what is answered when it asks."""
+    asked = []
+
+    def answer(text: str | None) -> list[str]:
+        def reply(prompt: str = "") -> str:
+            asked.append(prompt)
+            if text is None:
+                raise EOFError
+            return text
+
+        monkeypatch.setattr("builtins.input", reply)
+        return asked
+
+    return answer
+
+
+def left() -> set[str]:
+    return set(Session.objects.values_list("session_key", flat=True))
+
+
+def test_without_a_filter_it_refuses():
+    store(n=1)
+    for arguments in ((), ("--limit=1",), ("--no-input",)):
+        with pytest.raises(CommandError, match="a filter such as --user, or --all") as raised:
+            invalidate(*arguments)
+        assert raised.value.returncode == 2
+    assert len(left()) == 1
+
+
+def test_all_and_a_filter_exclude_each_other():
+    with pytest.raises(CommandError) as raised:
+        invalidate("--all", "--idle-over=1h")
+    assert str(raised.value) == "--all and --idle-over exclude each other"
+    assert raised.value.returncode == 2
+
+
+def test_it_ends_the_sessions_of_a_user(user):
+    store({"_auth_user_id": str(user.pk)})
+    store({"_auth_user_id": str(user.pk)})
+    other = store(n=1)
+    assert invalidate("--user=ada", "--no-input") == "Ended 2 sessions.\n"
+    assert left() == {other.session_key}
+
+
+def test_it_says_what_it_will_end_before_it_asks(answer):
+    session = store(cart=[1], api_token="hunter2")
+    asked = answer("y")
+    said = invalidate("--attribute=cart")
+    assert asked == ["End them? [y/N] "]
+    first, _, line, last = said.splitlines()
+    assert first == "This ends 1 session (1 active):"
+    assert line.startswith(handles.handle(session.session_key))
+    assert last == "Ended 1 session."
+    assert "hunter2" not in said
+    assert session.session_key not in said
+
+
+def test_of_many_it_shows_the_first(answer):
+    answer("yes")
+    for n in range(12):
+        store(n=n)
+    said = invalidate("--all").splitlines()
+    assert len(said) == 1 + 1 + 10 + 1 + 1
+    assert said[-2:] == ["and 2 more.", "Ended 12 sessions."]
+
+
+@pytest.mark.parametrize("text", ["n", "", "no", "what?"])
+def test_any_other_answer_ends_nothing(answer, text):
+    answer(text)
+    store(n=1)
+    assert invalidate("--all").splitlines()[-1] == "Ended no sessions."
+    assert len(left()) == 1
+
+
+def test_where_nobody_can_answer_it_ends_nothing(answer):
+    answer(None)
+    store(n=1)
+    with pytest.raises(CommandError, match="--no-input") as raised:
+        invalidate("--all")
+    assert raised.value.returncode == 1
+    assert len(left()) == 1
+
+
+def test_it_asks_nothing_where_there_is_nothing_to_end(answer):
+    asked = answer("y")
+    assert invalidate("--all") == "Ended no sessions.\n"
+    assert asked == []
+
+
+def test_a_dry_run_ends_nothing():
+    store(n=1)
+    assert invalidate("--all", "--dry-run") == "Would end 1 session (1 active).\n"
+    assert invalidate("--attribute=m", "--dry-run") == "Would end 0 sessions.\n"
+    assert len(left()) == 1
+
+
+def test_all_are_those_of_every_state(clock):
+    broken = store(n=1)
+    Session.objects.filter(pk=broken.session_key).update(session_data="garbage")
+    store(n=2)
+    clock.tick(days=15)
+    store(n=3)
+    described = "Would end 3 sessions (1 active, 1 expired, 1 unreadable).\n"
+    assert invalidate("--all", "--dry-run") == described
+    assert invalidate("--all", "--no-input") == "Ended 3 sessions.\n"
+
+
+def test_an_unreadable_session_is_ended_by_its_handle():
+    session, other = store(n=1), store(n=2)
+    Session.objects.filter(pk=session.session_key).update(session_data="garbage")
+    handle = handles.handle(session.session_key)
+    assert invalidate(f"--session={handle}", "--no-input") == "Ended 1 session.\n"
+    assert left() == {other.session_key}
+
+
+def test_a_limit_bounds_what_is_ended():
+    for n in range(3):
+        store(n=n)
+    assert invalidate("--all", "--limit=2", "--no-input") == "Ended 2 sessions.\n"
+    assert len(left()) == 1
+
+
+def test_receivers_are_told(receive):
+    received = receive(signals.session_invalidated)
+    session = store(n=1)
+    invalidate("--all", "--no-input")
+    ((_, named),) = received
+    assert named["sender"] is SessionStore
+    assert named["handle"] == handles.handle(session.session_key)
+    assert named["request"] is None
+
+
+def test_a_handle_of_no_session_is_an_error():
+    with pytest.raises(CommandError, match="begins with 'ffff'") as raised:
+        invalidate("--session=ffff", "--no-input")
+    assert raised.value.returncode == 1
