@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from . import context
 from .attributes import IMMUTABLE, RESERVED, check_name, is_name
-from .scopes import aopen_session, open_session, use_request
-from .tracking import Tracker, track
+from .scopes import aopen_session, current_tracker, open_session, use_request
+from .tracking import Tracker
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -63,20 +63,14 @@ __all__ = [
 ]
 
 
-def _tracker(function: str) -> Tracker:
-    current = context.require(function)
-    # The view may have exchanged its session, so each call looks it up.
-    return track(current.holder.session, current.request, current.arrived)
-
-
 def _loaded(function: str) -> Tracker:
-    tracker = _tracker(function)
+    tracker = current_tracker(function)
     tracker.load_data()
     return tracker
 
 
 async def _aloaded(function: str) -> Tracker:
-    tracker = _tracker(function)
+    tracker = current_tracker(function)
     await tracker.aload_data()
     return tracker
 
@@ -110,7 +104,7 @@ def get_attribute(name: str, default: Any = None) -> Any:
     data = session._get_session()  # type: ignore[attr-defined]
     value = data.get(name, default)
     if type(value) not in IMMUTABLE and name in data:
-        track(session).attributes.watch(name, value)
+        current_tracker("get_attribute").attributes.watch(name, value)
     return value
 
 

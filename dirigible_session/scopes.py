@@ -1,4 +1,4 @@
-"""Making a session current outside the middleware: ``use_request`` and ``open_session``."""
+"""The current session's tracker, and making one current outside the middleware."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.core.exceptions import ImproperlyConfigured
 
+from . import context
 from .context import Current
 from .exceptions import SESSION_MIDDLEWARE, SessionNotFound
 from .lifecycle import is_carried_by_cookie
@@ -20,6 +21,13 @@ from .tracking import Tracker, is_tracked, track
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
+
+
+def current_tracker(function: str) -> Tracker:
+    """Return the tracker of the current session; ``function`` is who asks, for the error."""
+    current = context.require(function)
+    # The view may have exchanged its session, so each call looks it up.
+    return track(current.holder.session, current.request, current.arrived)
 
 
 @contextmanager

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from django import template
 
-from dirigible_session import context, facade
+from dirigible_session import facade
 from dirigible_session.inspection import Redactor, attributes_of, texts
-from dirigible_session.tracking import track
+from dirigible_session.scopes import current_tracker
 
 if TYPE_CHECKING:
     from dirigible_session.tracking import Tracker
@@ -41,7 +41,7 @@ def session_info() -> dict[str, Any]:
     """
     if not facade.is_valid():
         return {"has_request": False}
-    tracker = track(context.current_session("session_info"))
+    tracker = current_tracker("session_info")
     tracker.load_data()
     attributes = attributes_of(tracker.data)
     shown = dict(islice(attributes.items(), MOST_ATTRIBUTES))
