@@ -1,0 +1,1 @@
+"""The test project: settings, URLs, and the two ways in."""

@@ -1,0 +1,1 @@
+"""The pages of the test project: the session facade at work."""

@@ -1,0 +1,26 @@
+"""What a visitor can fill in."""
+
+from __future__ import annotations
+
+from django import forms
+
+from dirigible_session.lifecycle import COOKIE_LIFETIME
+
+PRODUCTS = ("Tea", "Coffee", "Cake", "Biscuits")
+
+
+class ProductForm(forms.Form):
+    """One product of the shop."""
+
+    product = forms.ChoiceField(choices=[(product, product) for product in PRODUCTS])
+
+
+class IdleLimitForm(forms.Form):
+    """How long a session may idle."""
+
+    seconds = forms.IntegerField(
+        label="Idle limit in seconds",
+        help_text="From 1 up to 400 days; 0 for a session that never times out.",
+        min_value=0,
+        max_value=COOKIE_LIFETIME,
+    )

@@ -1,0 +1,74 @@
+"""``manage.py demo``: the site in use, told in a minute."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+import django
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from pages import serving, stories
+from pages.visitors import Surprise, Visitor
+
+INTERRUPTED = 130
+
+
+class Command(BaseCommand):
+    """Thin: the site is in ``serving``, its visitors are in ``stories``."""
+
+    help = (
+        "Starts the site on the loopback address, with a database that is thrown away at the end, "
+        "visits it as a few people would, and shows the sessions that they leave."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add ``--serve`` and ``--port``."""
+        parser.add_argument(
+            "--serve", action="store_true", help="Keep the site up until Ctrl-C, for a look at it."
+        )
+        parser.add_argument(
+            "--port", type=int, default=0, help="The port of the site; a free one by default."
+        )
+
+    def handle(self, *, serve: bool, port: int, **options: Any) -> None:
+        """Tell the story; CommandError if it went another way."""
+        try:
+            with serving.sigterm_as_sigint(), serving.temporary_stores():
+                self._run(serve, port)
+        except KeyboardInterrupt:
+            if not serve:
+                raise CommandError("Interrupted.", returncode=INTERRUPTED) from None
+        except Surprise as surprise:
+            raise CommandError(f"Something went wrong: {surprise}") from surprise
+        except (OSError, OverflowError) as error:
+            raise CommandError(f"The site could not be served or reached: {error}") from error
+
+    def _run(self, serve: bool, port: int) -> None:
+        get_user_model().objects.create_user(stories.USERNAME, password=stories.PASSWORD)
+        with serving.serving(port) as (address, server):
+            self._tell(
+                f"The site is at {address}/, with Django {django.get_version()} "
+                f"and sessions in {settings.SESSION_ENGINE}."
+            )
+            stories.tell_all(lambda name: Visitor(name, address, self._tell), self._chapter)
+            self._chapter("What they left, as `manage.py sessions_dump` shows it:")
+            self._tell("")
+            call_command("sessions_dump", stdout=self.stdout)
+            if serve:
+                self._chapter(
+                    f"The site stays up at {address}/ until Ctrl-C. "
+                    f"Log in as {stories.USERNAME} with the password {stories.PASSWORD}."
+                )
+                server.join()
+
+    def _chapter(self, title: str) -> None:
+        self._tell(f"\n{self.style.MIGRATE_HEADING(title)}")
+
+    def _tell(self, line: str) -> None:
+        self.stdout.write(line)
+        # Who reads a pipe wants to see it as it happens.
+        self.stdout.flush()

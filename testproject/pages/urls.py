@@ -1,0 +1,22 @@
+"""Where the pages are."""
+
+from __future__ import annotations
+
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path
+
+from . import views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("basic/", views.basic, name="basic"),
+    path("basic/async/", views.basic_async, name="basic-async"),
+    path("cart/", views.cart, name="cart"),
+    path("cart/add/", views.add_to_cart, name="cart-add"),
+    path("cart/remove/", views.remove_from_cart, name="cart-remove"),
+    path("session/", views.session_page, name="session"),
+    path("session/end/", views.end_session, name="session-end"),
+    path("plain/", views.plain, name="plain"),
+    path("login/", LoginView.as_view(), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+]

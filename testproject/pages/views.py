@@ -1,0 +1,102 @@
+"""The views. None of them asks its request for the session."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from dirigible_session import session
+
+from .examples import (
+    async_attribute_example,
+    attribute_example,
+    put_into_cart,
+    take_out_of_cart,
+)
+from .forms import PRODUCTS, IdleLimitForm, ProductForm
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    """Say what there is to see."""
+    return render(request, "pages/home.html")
+
+
+@require_safe
+def basic(request: HttpRequest) -> HttpResponse:
+    """Show Dirigible's "Basic Usage"."""
+    return render(
+        request, "pages/basic.html", _shown(attribute_example(), by=attribute_example, kind="sync")
+    )
+
+
+@require_safe
+async def basic_async(request: HttpRequest) -> HttpResponse:
+    """Show Dirigible's "Basic Usage", natively async."""
+    shown = _shown(await async_attribute_example(), by=async_attribute_example, kind="async")
+    # The page says who is logged in, and request.user is looked up without await.
+    return await sync_to_async(render)(request, "pages/basic.html", shown)
+
+
+def _shown(result: str, *, by: Callable[[], Any], kind: str) -> dict[str, str]:
+    return {"result": result, "kind": kind, "code": inspect.getsource(by)}
+
+
+@require_safe
+def cart(request: HttpRequest) -> HttpResponse:
+    """Show the cart; the template reads it by itself."""
+    code = f"{inspect.getsource(put_into_cart)}\n\n{inspect.getsource(take_out_of_cart)}"
+    return render(request, "pages/cart.html", {"products": PRODUCTS, "code": code})
+
+
+@require_POST
+def add_to_cart(request: HttpRequest) -> HttpResponse:
+    """Put a product into the cart."""
+    return _change_cart(request, put_into_cart)
+
+
+@require_POST
+def remove_from_cart(request: HttpRequest) -> HttpResponse:
+    """Take a product out of the cart, once."""
+    return _change_cart(request, take_out_of_cart)
+
+
+def _change_cart(request: HttpRequest, change: Callable[[str], None]) -> HttpResponse:
+    form = ProductForm(request.POST)
+    if not form.is_valid():
+        return HttpResponse("The shop has no such product.", status=400, content_type="text/plain")
+    change(form.cleaned_data["product"])
+    return redirect("cart")
+
+
+def session_page(request: HttpRequest) -> HttpResponse:
+    """Show how long the session may idle, and let the visitor change that."""
+    form = IdleLimitForm(request.POST or None)
+    if form.is_valid():
+        session.set_max_inactive_interval(form.cleaned_data["seconds"])
+        return redirect("session")
+    context = {
+        "form": form,
+        "is_new": session.is_new(),
+        "limit": session.get_max_inactive_interval(),
+    }
+    return render(request, "pages/session.html", context)
+
+
+@require_POST
+def end_session(request: HttpRequest) -> HttpResponse:
+    """End the visitor's session."""
+    session.invalidate()
+    return redirect("session")
+
+
+@require_safe
+def plain(request: HttpRequest) -> HttpResponse:
+    """Show a page that leaves the session alone."""
+    return render(request, "pages/plain.html")
