@@ -1,0 +1,1 @@
+"""What things cost: each module here is a command, ``python -m benchmarks.<name>``."""
