@@ -11,10 +11,13 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
+from dirigible_session.management.output import write_out
 from pages import serving, stories
 from pages.visitors import Surprise, Visitor
 
 INTERRUPTED = 130
+#: Options that the dump at the end gets as the demo got them.
+PASSED_ON = ("stdout", "stderr", "no_color", "force_color")
 
 
 class Command(BaseCommand):
@@ -38,7 +41,7 @@ class Command(BaseCommand):
         """Tell the story; CommandError if it went another way."""
         try:
             with serving.sigterm_as_sigint(), serving.temporary_stores():
-                self._run(serve, port)
+                self._run(serve, port, options)
         except KeyboardInterrupt:
             if not serve:
                 raise CommandError("Interrupted.", returncode=INTERRUPTED) from None
@@ -47,7 +50,7 @@ class Command(BaseCommand):
         except (OSError, OverflowError) as error:
             raise CommandError(f"The site could not be served or reached: {error}") from error
 
-    def _run(self, serve: bool, port: int) -> None:
+    def _run(self, serve: bool, port: int, options: dict[str, Any]) -> None:
         get_user_model().objects.create_user(stories.USERNAME, password=stories.PASSWORD)
         with serving.serving(port) as (address, server):
             self._tell(
@@ -57,7 +60,7 @@ class Command(BaseCommand):
             stories.tell_all(lambda name: Visitor(name, address, self._tell), self._chapter)
             self._chapter("What they left, as `manage.py sessions_dump` shows it:")
             self._tell("")
-            call_command("sessions_dump", stdout=self.stdout)
+            call_command("sessions_dump", **{name: options.get(name) for name in PASSED_ON})
             if serve:
                 self._chapter(
                     f"The site stays up at {address}/ until Ctrl-C. "
@@ -69,6 +72,5 @@ class Command(BaseCommand):
         self._tell(f"\n{self.style.MIGRATE_HEADING(title)}")
 
     def _tell(self, line: str) -> None:
-        self.stdout.write(line)
-        # Who reads a pipe wants to see it as it happens.
-        self.stdout.flush()
+        # At once, for who reads a pipe; and if nobody does any more, the site is still tried out.
+        write_out(self.stdout, [f"{line}\n"])

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MANAGE = ROOT / "testproject" / "manage.py"
+PATIENCE = 120
+HANDLE = re.compile(r"^[0-9a-f]{12}\b", re.MULTILINE)
+
+browser = build_opener(ProxyHandler({}))
+
+
+def environment(temporary: Path, **more: str) -> dict[str, str]:
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {
+        **os.environ,
+        "PYTHONPATH": paths,
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "TMPDIR": str(temporary),
+        **more,
+    }
+
+
+def demo(temporary: Path, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(MANAGE), "demo", *options],
+        env=environment(temporary, **more),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+@contextmanager
+def serving(temporary: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", str(MANAGE), "demo", "--serve", *options],
+        env=environment(temporary),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def lines_until_it_stays_up(process: subprocess.Popen[str]) -> list[str]:
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("The site stays up at "):
+            break
+    return lines
+
+
+def address_in(text: str) -> str:
+    found = re.search(r"http://127\.0\.0\.1:\d+/", text)
+    assert found, text
+    return found[0]
+
+
+def test_the_demo_tells_what_everybody_did_and_got(tmp_path):
+    files = set(MANAGE.parent.rglob("*"))
+    result = demo(tmp_path)
+    assert result.returncode == 0, result.stderr
+    told = result.stdout
+    assert re.search(r"Ada +GET +/basic/ +200 +\[Attribute\]: value1", told)
+    assert re.search(r"Ada +GET +/basic/async/ +200 +\[Attribute\]: value1", told)
+    assert re.search(r"Ada +POST +/login/ as ada +302 -> 200 +Welcome, ada\.", told)
+    assert re.search(r"Ben +POST +/session/ seconds=soon +200 .*Enter a whole number\.", told)
+    assert re.search(r"Cleo +POST +/session/end/ +302 -> 200 +No session of yours", told)
+    assert re.search(r"Bot +GET +/plain/ +200 +This page uses no session\.", told)
+    assert re.search(r"Eve +GET +/session/ +200 +No session of yours is stored\.\n\n", told)
+    assert "lovelace" not in told
+    left_behind = {
+        path for path in set(MANAGE.parent.rglob("*")) - files if "__pycache__" not in path.parts
+    }
+    assert not left_behind
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_demo_ends_with_the_sessions_that_are_left(tmp_path):
+    told = demo(tmp_path).stdout
+    dump = told[told.index("`manage.py sessions_dump`") :]
+    assert len(HANDLE.findall(dump)) == 2
+    assert "ada" in dump
+    assert '["Coffee", "Cake"]' in dump
+
+
+def test_the_demo_leaves_no_server_running(tmp_path):
+    address = address_in(demo(tmp_path).stdout)
+    with pytest.raises(URLError):
+        browser.open(address, timeout=PATIENCE)
+
+
+def test_the_demo_runs_on_another_engine(tmp_path):
+    result = demo(tmp_path, DIRIGIBLE_DEMO_ENGINE="django.contrib.sessions.backends.cached_db")
+    assert result.returncode == 0, result.stderr
+    assert "sessions in django.contrib.sessions.backends.cached_db" in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_keeps_the_site_up_until_it_is_told_to_stop(tmp_path, signal_number):
+    with serving(tmp_path) as process:
+        last = lines_until_it_stays_up(process)[-1]
+        with browser.open(address_in(last), timeout=PATIENCE) as response:
+            assert response.status == 200
+        with browser.open(f"{address_in(last)}static/pages/site.css", timeout=PATIENCE) as response:
+            assert response.status == 200
+        process.send_signal(signal_number)
+        _, complaints = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, complaints
+        assert "Traceback" not in complaints
+        assert "GET /" not in complaints
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_address_is_told_before_the_first_visit(tmp_path):
+    with serving(tmp_path) as process:
+        assert process.stdout is not None
+        assert address_in(process.stdout.readline())
+
+
+def test_a_demo_that_is_stopped_leaves_nothing(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", str(MANAGE), "demo"],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.terminate()
+    _, complaints = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert "Interrupted." in complaints
+    assert "Traceback" not in complaints
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_port_can_be_chosen(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    result = demo(tmp_path, "--port", str(port))
+    assert address_in(result.stdout) == f"http://127.0.0.1:{port}/"
+
+
+@pytest.mark.parametrize("port", ["taken", "70000"])
+def test_a_port_that_can_not_be_had_is_told_in_one_line(tmp_path, port):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        wanted = str(taken.getsockname()[1]) if port == "taken" else port
+        result = demo(tmp_path, "--port", wanted)
+    assert result.returncode == 1
+    assert result.stderr.startswith("CommandError: The site could not be served")
+    assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_that_breaks_its_promise_fails_the_demo(tmp_path):
+    # Without our middleware there is no current request, so the first page answers with a 500.
+    (tmp_path / "broken.py").write_text(
+        "from config.settings import *\n"
+        "DEBUG = False\n"
+        "MIDDLEWARE = [path for path in MIDDLEWARE if 'dirigible' not in path]\n"
+        "SILENCED_SYSTEM_CHECKS = ['dirigible_session.E001']\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    temporary = Path(tempfile.mkdtemp(dir=tmp_path))
+    result = demo(temporary, PYTHONPATH=paths, DJANGO_SETTINGS_MODULE="broken")
+    assert result.returncode == 1
+    assert "Something went wrong: Ada expected '[Attribute]: value1' of /basic/" in result.stderr
+    assert not list(temporary.iterdir())
+
+
+def test_the_demo_comes_to_its_end_when_nobody_reads_on(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", str(MANAGE), "demo"],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    complaints = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait(PATIENCE) == 0, complaints
+    assert "Broken" not in complaints
+    assert not list(tmp_path.iterdir())
