@@ -7,6 +7,8 @@ from contextlib import suppress
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from django.contrib.sessions.serializers import JSONSerializer
+
 from . import signals
 from .exceptions import AttributeNotSerializable, ReservedAttributeName
 
@@ -19,6 +21,8 @@ RESERVED = "_"
 
 #: Types whose values can't be changed in place.
 IMMUTABLE = frozenset({str, int, float, bool, type(None)})
+
+LARGE = 2**63
 
 #: A value that is nested deeper could pass the serializer now and fail when it is stored, where
 #: the stack is deeper; or, worse, be stored now and fail when it is loaded.
@@ -41,8 +45,20 @@ def check_name(name: object) -> None:
         raise ReservedAttributeName(name)
 
 
+def survives_json(value: object) -> bool:
+    """Return whether JSON is known to give ``value`` back as it is, without trying."""
+    kind = type(value)
+    if kind is str:
+        # Not of every str: a pair of surrogates comes back as one character.
+        return value.isascii()  # type: ignore[attr-defined, no-any-return]
+    # Not of every int: json refuses those of very many digits.
+    return kind is bool or (kind is int and -LARGE < value < LARGE)  # type: ignore[operator]
+
+
 def as_stored(session: SessionBase, name: str, value: object) -> Any:
     """Return ``value`` as the session's serializer will give it back to the next request."""
+    if session.serializer is JSONSerializer and survives_json(value):
+        return value
     serializer = session.serializer()
     try:
         stored = serializer.loads(serializer.dumps(value))
