@@ -181,6 +181,19 @@ def test_the_page_without_session_leaves_no_trace(visitor, django_assert_num_que
     assert not response.cookies
 
 
+@pytest.mark.parametrize("name", SESSION_PAGES)
+def test_a_page_shows_the_panel_of_its_session(visitor, name):
+    visitor.get(reverse("basic"))
+    html = visitor.get(reverse(name)).content.decode()
+    assert html.count('aria-label="Current session"') == 1
+    assert '<th scope="row">attr1</th>' in html
+    assert visitor.cookies["sessionid"].value not in html
+
+
+def test_the_page_without_session_has_no_panel(visitor):
+    assert "Current session" not in visitor.get(reverse("plain")).content.decode()
+
+
 def test_looking_around_stores_nothing(visitor):
     for name in ("home", "cart", "session", "login", "plain"):
         get(visitor, name)
