@@ -45,18 +45,24 @@ class DirigibleSessionMiddleware:
         current = Current(request, request, tracker.arrived)
         try:
             response = cast("HttpResponseBase", self.get_response(request))
-            tracker = _exchanged(tracker, request)
+            if request.session is not tracker.session:
+                # The view exchanged it.
+                tracker.notify()
+                tracker = track(request.session, request, tracker.arrived)
             is_unused = _counts_unused(tracker, response)
             if is_unused:
                 tracker.load_data()
             if tracker.finish(response.status_code):
                 tracker.touch()
             if is_unused:
+                # No part of the page depends on the session.
                 tracker.session.accessed = False
             return response
         finally:
             try:
-                _end(tracker)
+                if not tracker.finished:
+                    # The view was cancelled, or the server is going down: there is no response.
+                    tracker.finish(500)
                 tracker.notify()
             finally:
                 current.leave()
@@ -66,18 +72,24 @@ class DirigibleSessionMiddleware:
         current = Current(request, request, tracker.arrived)
         try:
             response = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
-            tracker = _exchanged(tracker, request)
+            if request.session is not tracker.session:
+                # The view exchanged it.
+                await tracker.anotify()
+                tracker = track(request.session, request, tracker.arrived)
             is_unused = _counts_unused(tracker, response)
             if is_unused:
                 await tracker.aload_data()
             if tracker.finish(response.status_code):
                 await tracker.atouch()
             if is_unused:
+                # No part of the page depends on the session.
                 tracker.session.accessed = False
             return response
         finally:
             try:
-                _end(tracker)
+                if not tracker.finished:
+                    # The view was cancelled, or the server is going down: there is no response.
+                    tracker.finish(500)
                 await tracker.anotify()
             finally:
                 current.leave()
@@ -94,24 +106,11 @@ def _track(request: HttpRequest) -> Tracker:
     return track(session, request)
 
 
-def _exchanged(tracker: Tracker, request: HttpRequest) -> Tracker:
-    """Return the tracker of the session that the view left, which may be another one."""
-    if request.session is tracker.session:
-        return tracker
-    tracker.notify()
-    return track(request.session, request, tracker.arrived)
-
-
 def _counts_unused(tracker: Tracker, response: HttpResponseBase) -> bool:
-    # SESSION_SAVE_EVERY_REQUEST has SessionMiddleware load the session right after this.
+    """Return whether the request is one in its session although the view did not use it."""
+    # With SESSION_SAVE_EVERY_REQUEST, SessionMiddleware loads and saves the session after this.
     return (
         (conf.touch_every_request or settings.SESSION_SAVE_EVERY_REQUEST)
-        and response.status_code < 500
         and tracker.is_idle
+        and response.status_code < 500
     )
-
-
-def _end(tracker: Tracker) -> None:
-    if not tracker.finished:
-        # The view was cancelled, or the server is going down: there is no response.
-        tracker.finish(500)

@@ -111,6 +111,24 @@ class TestASessionThatTheViewExchanges:
         visitor.visit(visit)
         assert visitor.visit(lambda session: session.get_creation_time()) == arrived
 
+    def test_the_receivers_of_the_first_one_are_told(self, visitor, store_class):
+        told = []
+
+        async def receiver(signal, name, **named):
+            told.append(name)
+
+        async def visit(session, request):
+            await session.get_attribute("name")
+            facade.set_attribute("name", 1)
+            request.session = store_class()
+
+        signals.attribute_added.connect(receiver)
+        try:
+            visitor.visit(visit)
+        finally:
+            signals.attribute_added.disconnect(receiver)
+        assert told == ["name"]
+
     def test_is_held_to_its_limits(self, visitor, store_class, clock):
         visitor.visit(_store)
         key = visitor.session_key

@@ -65,6 +65,21 @@ def test_a_damaged_file_is_no_session_and_makes_none(use_engine, tmp_path, visit
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_an_engine_that_creates_while_it_loads_makes_no_session(use_engine, monkeypatch):
+    store_class = use_engine("cache")
+
+    async def aload(store):
+        await store.acreate()
+        return {}
+
+    monkeypatch.setattr(store_class, "aload", aload)
+    session = store_class("nosuchsession0000000000000000000")
+    tracker = track(session)
+    async_to_sync(tracker.aload_data)()
+    assert (session.session_key, tracker.known) == (None, False)
+    assert not caches["default"]._cache
+
+
 def test_a_file_that_is_over_is_no_session_and_makes_none(use_engine, tmp_path, visitor, clock):
     use_engine("file")
     visitor.visit(lambda session: session.set_attribute("name", 1))
