@@ -137,7 +137,7 @@ class Tracker:
 
     def save(self, must_create: bool = False) -> None:
         """Store the session, its times with it."""
-        if self._touched is not None and not self._touched.changed():
+        if self._is_stored(must_create):
             return
         session = self.session
         self._complete(must_create)
@@ -148,7 +148,7 @@ class Tracker:
 
     async def asave(self, must_create: bool = False) -> None:
         """Store the session, its times with it."""
-        if self._touched is not None and not self._touched.changed():
+        if self._is_stored(must_create):
             return
         session = self.session
         if not must_create:
@@ -168,6 +168,9 @@ class Tracker:
         """End the stored session; what comes after it is a new one."""
         await type(self.session).aflush(self.session)
         self._begin_anew()
+
+    def _is_stored(self, must_create: bool) -> bool:
+        return self._touched is not None and not must_create and not self._touched.changed()
 
     def _complete(self, must_create: bool) -> None:
         """Add to the session what is stored with it."""
