@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from django.http import HttpResponse
 from django.utils.safestring import SafeString
@@ -332,6 +334,51 @@ def test_a_value_no_serializer_takes_can_be_read_until_the_request_ends(visitor)
         return len(await session.get_attribute("name")), request.session.pop("name") and None
 
     assert visitor.visit(visit) == (1, None)
+
+
+def test_a_value_no_serializer_takes_is_an_error_of_djangos(visitor):
+    visitor.visit(lambda session: session.set_attribute("other", 1))
+
+    async def visit(session, request):
+        await session.get_attribute_names()
+        request.session["name"] = [lambda: 1]
+        await session.get_attribute("name")
+
+    visitor.client.raise_request_exception = False
+    visitor.visit(visit)
+    # Where a cache comes behind the database, the serializer is the first to refuse.
+    assert visitor.response.status_code == 500
+    assert visitor.visit(lambda session: session.get_attribute_names()) == ["other"]
+
+
+class PickleSerializer:
+    """A project's own serializer, which takes more than JSON does."""
+
+    def dumps(self, value):
+        return pickle.dumps(value)
+
+    def loads(self, data):
+        return pickle.loads(data)
+
+
+def test_values_are_what_the_projects_serializer_makes_of_them(visitor, settings):
+    settings.SESSION_SERIALIZER = f"{__name__}.PickleSerializer"
+    value = (1, {2: b"bytes"}, {3})
+
+    async def visit(session):
+        assert await session.set_attribute("name", value) == value
+        for bad in (_circle(), float("nan"), {"a": (float("inf"),)}, lambda: 1):
+            with pytest.raises(AttributeNotSerializable):
+                await session.set_attribute("name", bad)
+
+    visitor.visit(visit)
+    assert visitor.visit(lambda session: session.get_attribute("name")) == value
+
+    async def change(session):
+        (await session.get_attribute("name"))[2].add(4)
+
+    visitor.visit(change)
+    assert visitor.visit(lambda session: session.get_attribute("name"))[2] == {3, 4}
 
 
 def test_a_5xx_saves_nothing(visitor):

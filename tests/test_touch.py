@@ -261,6 +261,30 @@ def late_writer(get_response):
     return middleware
 
 
+def test_what_stands_between_the_middlewares_can_still_change_the_key(
+    engine, visitor, clock, settings
+):
+    visitor.visit(_store)
+    old_key = visitor.session_key
+    first, *rest = settings.MIDDLEWARE
+    settings.MIDDLEWARE = [first, "tests.test_touch.late_cycler", *rest]
+    visitor.find_site_restarted()
+    clock.tick(61)
+    visitor.visit(_read)
+    assert visitor.session_key not in (None, old_key)
+    assert visitor.visit(_read) == 1
+
+
+def late_cycler(get_response):
+    def middleware(request):
+        response = get_response(request)
+        if "name" in request.session:
+            request.session.cycle_key()
+        return response
+
+    return middleware
+
+
 def test_a_save_after_the_touch_with_nothing_new_is_none(use_engine, clock):
     use_engine("db")
     visitor = Visitor(is_async=True)
@@ -341,6 +365,7 @@ class TestWhoeverLoads:
     def test_who_loaded_it_before_the_middleware(self, visitor, settings):
         first, *rest = settings.MIDDLEWARE
         settings.MIDDLEWARE = [first, "tests.test_touch.early_reader", *rest]
+        visitor.find_site_restarted()
         assert visitor.visit(_read) is None
 
     @pytest.mark.usefixtures("over")
@@ -353,7 +378,7 @@ class TestWhoeverLoads:
 
 def early_reader(get_response):
     def middleware(request):
-        request.session.get("name")
+        assert request.session.get("name") in (1, None)
         return get_response(request)
 
     return middleware

@@ -103,6 +103,10 @@ class Visitor:
                 self.client.cookies.pop(name, None)
         return response
 
+    def find_site_restarted(self) -> None:
+        """Have the site build its middleware anew, as after a change of ``MIDDLEWARE``."""
+        self.client.handler._middleware_chain = None
+
     @property
     def cookie(self) -> Any:
         """The session cookie that the last response set, None if it set none."""
