@@ -18,7 +18,7 @@ GAP = "  "
 
 #: As wide as the attributes get where no terminal sets a limit.
 WIDEST_ATTRIBUTES = 200
-NARROWEST_ATTRIBUTES = 16
+NARROWEST_ATTRIBUTES = 24
 
 #: Of the names of attributes in a summary.
 LONGEST_NAME = 30

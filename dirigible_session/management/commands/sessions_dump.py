@@ -31,7 +31,10 @@ class Command(RichCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the options."""
         parser.add_argument(
-            "--format", default="table", metavar="{" + ",".join(FORMATS) + "}", help="table."
+            "--format",
+            default="table",
+            metavar="{" + ",".join(FORMATS) + "}",
+            help="table by default.",
         )
         parser.add_argument(
             "--output",
