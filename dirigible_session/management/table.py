@@ -46,7 +46,7 @@ def _user(record: SessionRecord, now: datetime) -> str:
 
 COLUMNS = (
     Column("HANDLE", 12, 0, lambda record, now: record.handle),
-    Column("STATE", 10, 1, lambda record, now: record.state),
+    Column("STATE", 10, 0, lambda record, now: record.state),
     Column("USER", 16, 0, _user),
     Column("CREATED", 10, 4, lambda record, now: texts.ago(record.created, now)),
     Column("ACCESSED", 10, 2, lambda record, now: texts.ago(record.last_accessed, now)),

@@ -151,7 +151,7 @@ def test_a_server_that_does_not_answer_is_one_line_of_reason(use_cache, read):
         ("django.core.cache.backends.filebased.FileBasedCache", "no listing"),
     ],
 )
-def test_other_caches_cannot_be_listed(use_engine, settings, tmp_path, backend, reason):
+def test_other_caches_cannot_be_listed(settings, tmp_path, backend, reason):
     if "Memcache" in backend:
         pytest.importorskip("pymemcache")
     settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": str(tmp_path)}}
