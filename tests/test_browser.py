@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from selenium import webdriver
@@ -16,8 +12,8 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 60
+from tests.demonstration import PATIENCE, serving, until_it_stays_up
+
 PAGES = ["", "basic/", "basic/async/", "cart/", "session/", "plain/", "login/"]
 #: WCAG 2.2, level AA, for text of ordinary size.
 LEAST_CONTRAST = 4.5
@@ -74,25 +70,8 @@ def driver() -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture(scope="module")
 def address(driver: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "testproject" / "manage.py"), "demo", "--serve"],
-        env={
-            **os.environ,
-            "PYTHONPATH": paths,
-            "DJANGO_SETTINGS_MODULE": "config.settings",
-            "TMPDIR": str(tmp_path_factory.mktemp("demo")),
-        },
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    told = next(line for line in process.stdout if line.startswith("The site stays up at "))
-    found = re.search(r"http://127\.0\.0\.1:\d+/", told)
-    assert found
-    yield found[0]
-    process.terminate()
-    process.communicate(timeout=PATIENCE)
+    with serving(tmp_path_factory.mktemp("demo")) as process:
+        yield until_it_stays_up(process)
 
 
 @pytest.fixture(autouse=True)

@@ -7,74 +7,25 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
-from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-MANAGE = ROOT / "testproject" / "manage.py"
-PATIENCE = 120
+from tests.demonstration import (
+    MANAGE,
+    PATIENCE,
+    ROOT,
+    address_in,
+    browser,
+    demo,
+    environment,
+    serving,
+    until_it_stays_up,
+)
+
 HANDLE = re.compile(r"^[0-9a-f]{12}\b", re.MULTILINE)
-
-browser = build_opener(ProxyHandler({}))
-
-
-def environment(temporary: Path, **more: str) -> dict[str, str]:
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {
-        **os.environ,
-        "PYTHONPATH": paths,
-        "DJANGO_SETTINGS_MODULE": "config.settings",
-        "TMPDIR": str(temporary),
-        **more,
-    }
-
-
-def demo(temporary: Path, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(MANAGE), "demo", *options],
-        env=environment(temporary, **more),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-
-
-@contextmanager
-def serving(temporary: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", str(MANAGE), "demo", "--serve", *options],
-        env=environment(temporary),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def lines_until_it_stays_up(process: subprocess.Popen[str]) -> list[str]:
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("The site stays up at "):
-            break
-    return lines
-
-
-def address_in(text: str) -> str:
-    found = re.search(r"http://127\.0\.0\.1:\d+/", text)
-    assert found, text
-    return found[0]
 
 
 @dataclass(frozen=True)
@@ -141,10 +92,10 @@ def test_the_demo_runs_on_another_engine(tmp_path):
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_keeps_the_site_up_until_it_is_told_to_stop(tmp_path, signal_number):
     with serving(tmp_path) as process:
-        last = lines_until_it_stays_up(process)[-1]
-        with browser.open(address_in(last), timeout=PATIENCE) as response:
+        address = until_it_stays_up(process)
+        with browser.open(address, timeout=PATIENCE) as response:
             assert response.status == 200
-        with browser.open(f"{address_in(last)}static/pages/site.css", timeout=PATIENCE) as response:
+        with browser.open(f"{address}static/pages/site.css", timeout=PATIENCE) as response:
             assert response.status == 200
         process.send_signal(signal_number)
         _, complaints = process.communicate(timeout=PATIENCE)
