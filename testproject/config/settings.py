@@ -50,6 +50,7 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "static/"
 USE_TZ = True
+TIME_ZONE = "UTC"
 
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"

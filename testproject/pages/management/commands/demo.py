@@ -11,6 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
+from dirigible_session.inspection import NotListable
 from dirigible_session.management.output import write_out
 from pages import serving, stories
 from pages.visitors import Surprise, Visitor
@@ -60,13 +61,22 @@ class Command(BaseCommand):
             stories.tell_all(lambda name: Visitor(name, address, self._tell), self._chapter)
             self._chapter("What they left, as `manage.py sessions_dump` shows it:")
             self._tell("")
-            call_command("sessions_dump", **{name: options.get(name) for name in PASSED_ON})
+            self._dump(options)
             if serve:
                 self._chapter(
                     f"The site stays up at {address}/ until Ctrl-C. "
                     f"Log in as {stories.USERNAME} with the password {stories.PASSWORD}."
                 )
                 server.join()
+
+    def _dump(self, options: dict[str, Any]) -> None:
+        try:
+            call_command("sessions_dump", **{name: options.get(name) for name in PASSED_ON})
+        except CommandError as error:
+            if not isinstance(error.__cause__, NotListable):
+                raise
+            # An engine may be chosen for the site that nobody can list, and that is no fault.
+            self._tell(str(error))
 
     def _chapter(self, title: str) -> None:
         self._tell(f"\n{self.style.MIGRATE_HEADING(title)}")
