@@ -1,14 +1,455 @@
-"""The engine contract: what an engine of our own promises on top of Django's ``SessionBase``."""
+"""The engine contract: what an engine of our own promises on top of Django's ``SessionBase``.
+
+An engine derives from :class:`EngineBase` and implements the operations on its store, each in a
+sync and an async form. What is decided, is decided here, once: an operation only does it.
+
+**Keys.** The store knows a session by its digest (``handles.digest``), nowhere by its key.
+
+**Data.** JSON, whatever ``SESSION_SERIALIZER`` says, a text for each attribute. Attributes come
+back in the order in which they were first set; one that was removed and set again comes last.
+
+**Missing is no error.** Loading a session that is not there, or is over, gives ``{}`` and a store
+without a key. Deleting twice is fine. A touch of a session that is gone says so by False.
+
+**No lost updates.** A save stores what this request changed (a :class:`~.mapping.Delta`: the JSON
+text of each attribute against what was loaded, so a change in place counts), laid over what is
+stored by then. Of two requests that change the same attribute, the one that saves last wins. An
+attribute that a request only read is never written back. ``clear()`` removes all that is stored
+at the time of the save, a rival's new attributes too.
+
+**No resurrection.** Only ``create`` makes a session. A save of one that is gone, or a save after a
+change of its key elsewhere, raises ``UpdateError`` and stores nothing; also where the session was
+gone when its key was changed: the change of key then passes quietly, and the save raises.
+``UpdateError`` says that the session is gone, and nothing else: what the store's connection raises
+(a lost server, a deadlock) comes out as it is, and a conflict that can't be resolved is a
+``SessionConflict``.
+
+**Times.** ``times`` is what is stored, from the time of the load; :mod:`..lifecycle` replaces it
+before a save. A save to which nobody gave times (no middleware of ours) counts as an access now.
+The stored last access never goes back, nor is the creation time ever changed. ``touch`` writes the
+last access and what follows from it, and no attribute. Where a rival changed the interval
+meanwhile, the end of the session follows from the rival's interval.
+
+**Expiry.** A session ends at :meth:`EngineBase.end_of`; from that moment on it is as good as gone
+to ``load``. What ``clear_expired`` finds, it deletes in batches.
+
+**Errors** are not swallowed: data that can't be decoded is logged to Django's security logger, and
+loads as ``{}``, as with Django's own engines.
+"""
 
 from __future__ import annotations
 
+import logging
+import time
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TypeVar, cast
 
+from django.contrib.sessions.backends.base import (
+    VALID_KEY_CHARS,
+    CreateError,
+    SessionBase,
+    UpdateError,
+)
+from django.contrib.sessions.serializers import JSONSerializer
+from django.utils.crypto import get_random_string
+
+from dirigible_session import handles, lifecycle
+from dirigible_session.conf import conf
 from dirigible_session.lifecycle import Times
 
+from . import mapping
+from .mapping import Delta, Texts
+
 State = Literal["active", "expired", "all"]
+
+Engine = TypeVar("Engine", bound="EngineBase")
+
+_DATA = "_session_cache"
+
+
+class StoredData(Protocol):
+    """What an engine's store holds of one session; an engine adds what else it needs to know."""
+
+    @property
+    def texts(self) -> Texts:
+        """The JSON text of each attribute, in order; none if they can't be decoded."""
+
+    @property
+    def times(self) -> Times:
+        """The session's times."""
+
+    @property
+    def expires(self) -> float | None:
+        """When the session ends, in seconds since the epoch; None: never."""
+
+    def parsed(self) -> dict[str, Any]:
+        """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a save has to store."""
+
+    delta: Delta
+    #: All attributes as this request sees them: ``delta`` laid over what it loaded.
+    texts: Texts
+    #: The times as this request wants them, see ``mapping.merged_times``.
+    times: Times
+    #: What was loaded; None if the session was cleared without being loaded.
+    loaded: StoredData | None
+    #: The digest of the session's new key, if the save is a change of key.
+    new_digest: str | None = None
+
+
+class LoadedData(dict[str, Any]):
+    """A session's data that remembers what it was in the store.
+
+    Both belong together: where two threads of one request load the session at once, each with its
+    own answer from the store, the one whose data is kept is the one that changes are told from.
+    """
+
+    def __init__(self, data: Mapping[str, Any], stored: StoredData) -> None:
+        super().__init__(data)
+        self.stored = stored
+
+
+class EngineBase(SessionBase):
+    """A session store that loses no update and keeps no usable id; see the module's docstring."""
+
+    #: The times are the store's, see ``lifecycle``.
+    keeps_times = True
+    #: Whether readers can walk the stored sessions, see :class:`Listable`.
+    can_list = False
+
+    def __init__(self, session_key: str | None = None) -> None:
+        super().__init__(session_key)
+        self.serializer = JSONSerializer
+        #: The session's times, as stored or as the next save shall store them; None before.
+        self.times: Times | None = None
+        #: The times that nobody replaced since the load or the last save.
+        self._stored_times: Times | None = None
+        #: What stands for the key of a session that was found by its digest.
+        self._digest: str | None = None
+
+    # What an engine implements. ``digest`` always names the session.
+
+    @abstractmethod
+    def _read(self, digest: str) -> StoredData | None:
+        """Return what is stored; None if it is not there."""
+
+    @abstractmethod
+    async def _aread(self, digest: str) -> StoredData | None:
+        """Async twin of :meth:`_read`."""
+
+    @abstractmethod
+    def _insert(self, digest: str, texts: Texts, times: Times) -> StoredData | None:
+        """Store a new session; None, and nothing stored, if one with that digest is there."""
+
+    @abstractmethod
+    async def _ainsert(self, digest: str, texts: Texts, times: Times) -> StoredData | None:
+        """Async twin of :meth:`_insert`."""
+
+    @abstractmethod
+    def _update(self, digest: str, change: Change) -> StoredData | None:
+        """Lay a change over what is stored and return what is now stored; None if it is gone.
+
+        What is returned may leave out what rivals changed meanwhile, if the next save, too, is
+        laid over what is stored then. With ``new_digest``, the session has that digest afterwards.
+        """
+
+    @abstractmethod
+    async def _aupdate(self, digest: str, change: Change) -> StoredData | None:
+        """Async twin of :meth:`_update`."""
+
+    @abstractmethod
+    def _renew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
+        """Store a later last access and the end that follows from it; False if it is gone."""
+
+    @abstractmethod
+    async def _arenew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
+        """Async twin of :meth:`_renew`."""
+
+    @abstractmethod
+    def _remove(self, digest: str) -> None:
+        """Delete a session, if it is there."""
+
+    @abstractmethod
+    async def _aremove(self, digest: str) -> None:
+        """Async twin of :meth:`_remove`."""
+
+    @abstractmethod
+    def _has(self, digest: str) -> bool:
+        """Return whether a session is stored."""
+
+    @abstractmethod
+    async def _ahas(self, digest: str) -> bool:
+        """Async twin of :meth:`_has`."""
+
+    # What follows for everybody.
+
+    @property
+    def digest(self) -> str | None:
+        """What the store knows the session by; None if it has no key yet."""
+        key = self.session_key
+        return self._digest if key is None else handles.digest(key)
+
+    def end_of(self, data: Mapping[str, Any], times: Times) -> float | None:
+        """Return when a session with this data and these times ends; None: never."""
+        return lifecycle.end_of(
+            data,
+            times,
+            cookie_age=self.get_session_cookie_age(),
+            absolute_timeout=conf.absolute_timeout,
+        )
+
+    @classmethod
+    def by_digest(cls: type[Engine], digest: str) -> Engine:
+        """Return the loaded store of one session, to be read or flushed; LookupError if gone.
+
+        It has no session key, since none is known.
+        """
+        store = cls()
+        stored = store._read(digest)
+        if stored is None:
+            raise LookupError(f"dirigible_session: no session has the digest {digest!r}.")
+        store._digest = digest
+        setattr(store, _DATA, store._loaded(stored))
+        return store
+
+    def encode(self, session_dict: Mapping[str, Any]) -> str:
+        """Return the data as JSON."""
+        return mapping.to_document(mapping.to_texts(session_dict))
+
+    def decode(self, session_data: str) -> dict[str, Any]:
+        """Return the data of a JSON text; {} if it is damaged, which is logged."""
+        try:
+            return mapping.from_document(session_data)
+        except ValueError:
+            _log_damage()
+            return {}
+
+    def load(self) -> dict[str, Any]:
+        """Return the stored data; {}, and no key, if the session is over or not there."""
+        digest = self.digest
+        return self._admitted(None if digest is None else self._read(digest))
+
+    async def aload(self) -> dict[str, Any]:
+        """Async twin of :meth:`load`."""
+        digest = self.digest
+        return self._admitted(None if digest is None else await self._aread(digest))
+
+    def _admitted(self, stored: StoredData | None) -> dict[str, Any]:
+        if stored is None or (stored.expires is not None and stored.expires <= time.time()):
+            self._forget()
+            return {}
+        return self._loaded(stored)
+
+    def _loaded(self, stored: StoredData) -> LoadedData:
+        self.times = self._stored_times = stored.times
+        try:
+            data = stored.parsed()
+        except ValueError:
+            _log_damage()
+            data = {}
+        return LoadedData(data, stored)
+
+    def _forget(self) -> None:
+        self._session_key = None
+        self._digest = self.times = self._stored_times = None
+
+    def exists(self, session_key: str) -> bool:
+        """Return whether a session with this key is stored, expired or not."""
+        return self._has(handles.digest(session_key))
+
+    async def aexists(self, session_key: str) -> bool:
+        """Async twin of :meth:`exists`."""
+        return await self._ahas(handles.digest(session_key))
+
+    def create(self) -> None:
+        """Store the session under a new key."""
+        while True:
+            self._draw_key()
+            try:
+                self.save(must_create=True)
+            except CreateError:
+                continue
+            self.modified = True
+            return
+
+    async def acreate(self) -> None:
+        """Async twin of :meth:`create`."""
+        while True:
+            self._draw_key()
+            try:
+                await self.asave(must_create=True)
+            except CreateError:
+                continue
+            self.modified = True
+            return
+
+    def _draw_key(self) -> None:
+        # Whether it is free is found out when it is stored. It is: it has 165 random bits.
+        self._session_key = get_random_string(32, VALID_KEY_CHARS)
+
+    def save(self, must_create: bool = False) -> None:
+        """Store what changed; a session without a key gets one.
+
+        CreateError if ``must_create`` and the key is taken; UpdateError if it is gone.
+        """
+        digest = self.digest
+        if digest is None:
+            self.create()
+            return
+        data = self._get_session(no_load=must_create)
+        if must_create:
+            self._created(self._insert(digest, mapping.to_texts(data), self._times_to_store()))
+        else:
+            change = self._change(data, self._times_to_store())
+            self._updated(data, change, self._update(digest, change))
+
+    async def asave(self, must_create: bool = False) -> None:
+        """Async twin of :meth:`save`."""
+        digest = self.digest
+        if digest is None:
+            await self.acreate()
+            return
+        data = await self._aget_session(no_load=must_create)
+        if must_create:
+            self._created(
+                await self._ainsert(digest, mapping.to_texts(data), self._times_to_store())
+            )
+        else:
+            change = self._change(data, self._times_to_store())
+            self._updated(data, change, await self._aupdate(digest, change))
+
+    def _times_to_store(self) -> Times:
+        now = time.time()
+        if self.times is None:
+            return Times(now, now)
+        if self.times is self._stored_times:
+            return replace(self.times, accessed=max(now, self.times.accessed))
+        return self.times
+
+    def _change(
+        self, data: Mapping[str, Any], times: Times, new_digest: str | None = None
+    ) -> Change:
+        if self.digest is None:
+            raise UpdateError  # Loaded just now, and over.
+        texts = mapping.to_texts(data)
+        loaded = data.stored if isinstance(data, LoadedData) else None
+        if loaded is None:
+            delta = Delta(changed=texts, clears=True)
+        else:
+            delta = mapping.delta(loaded.texts, texts)
+        return Change(delta, texts, times, loaded, new_digest)
+
+    def _created(self, stored: StoredData | None) -> None:
+        if stored is None:
+            raise CreateError
+        self._keep(getattr(self, _DATA), stored)
+
+    def _updated(self, data: Mapping[str, Any], change: Change, stored: StoredData | None) -> None:
+        if stored is None:
+            raise UpdateError
+        self._keep(_refreshed(data, change.texts, stored.texts), stored)
+
+    def _keep(self, data: Mapping[str, Any], stored: StoredData) -> None:
+        self.times = self._stored_times = stored.times
+        if isinstance(data, LoadedData):
+            data.stored = stored
+        else:
+            setattr(self, _DATA, LoadedData(data, stored))
+
+    def touch(self, accessed: float) -> bool:
+        """Record a later last access, in seconds since the epoch, and write no attribute.
+
+        Return whether the session is still there.
+        """
+        data, digest = self._get_session(), self.digest
+        if digest is None:
+            return False
+        loaded = data.stored if isinstance(data, LoadedData) else self._read(digest)
+        return loaded is not None and self._renew(digest, loaded, accessed)
+
+    async def atouch(self, accessed: float) -> bool:
+        """Async twin of :meth:`touch`."""
+        data, digest = await self._aget_session(), self.digest
+        if digest is None:
+            return False
+        loaded = data.stored if isinstance(data, LoadedData) else await self._aread(digest)
+        return loaded is not None and await self._arenew(digest, loaded, accessed)
+
+    def delete(self, session_key: str | None = None) -> None:
+        """Delete a session, this one by default; one that is not there is no error."""
+        digest = self.digest if session_key is None else handles.digest(session_key)
+        if digest is not None:
+            self._remove(digest)
+
+    async def adelete(self, session_key: str | None = None) -> None:
+        """Async twin of :meth:`delete`."""
+        digest = self.digest if session_key is None else handles.digest(session_key)
+        if digest is not None:
+            await self._aremove(digest)
+
+    def flush(self) -> None:
+        """Delete the session; what comes after it is a new one."""
+        super().flush()
+        self._forget()
+
+    async def aflush(self) -> None:
+        """Async twin of :meth:`flush`."""
+        await super().aflush()
+        self._forget()
+
+    def cycle_key(self) -> None:
+        """Give the session another key and store what changed; its creation time stays."""
+        data, digest = self._get_session(), self.digest
+        if digest is None:
+            self.create()
+            return
+        change = self._change_of_key(data)
+        self._cycled(data, change, self._update(digest, change))
+
+    async def acycle_key(self) -> None:
+        """Async twin of :meth:`cycle_key`."""
+        data, digest = await self._aget_session(), self.digest
+        if digest is None:
+            await self.acreate()
+            return
+        change = self._change_of_key(data)
+        self._cycled(data, change, await self._aupdate(digest, change))
+
+    def _change_of_key(self, data: Mapping[str, Any]) -> Change:
+        times = self.times or self._times_to_store()
+        self._draw_key()
+        return self._change(data, times, self.digest)
+
+    def _cycled(self, data: Mapping[str, Any], change: Change, stored: StoredData | None) -> None:
+        self.modified = True
+        # A session that is gone has a new key and no row: the save at the end of the request
+        # finds that out, and Django's middleware knows how to say it.
+        if stored is not None:
+            self._updated(data, change, stored)
+
+
+def _refreshed(data: Mapping[str, Any], ours: Texts, stored: Texts) -> Mapping[str, Any]:
+    """Return ``data`` with what rivals changed, in the order in which it is stored."""
+    if list(ours.items()) == list(stored.items()):
+        return data
+    values = {
+        name: data[name] if ours.get(name) == text and name in data else mapping.from_text(text)
+        for name, text in stored.items()
+    }
+    refreshed = cast("dict[str, Any]", data)
+    refreshed.clear()
+    refreshed.update(values)
+    return refreshed
+
+
+def _log_damage() -> None:
+    logging.getLogger("django.security.SuspiciousSession").warning("Session data corrupted")
 
 
 @dataclass(frozen=True)
