@@ -1,6 +1,6 @@
 """The engine contract: what an engine of our own promises on top of Django's ``SessionBase``.
 
-An engine derives from :class:`EngineBase` and implements the operations on its store, each in a
+An engine derives from :class:`EngineBase` and implements :class:`~.operations.Operations`, each in a
 sync and an async form. What is decided, is decided here, once: an operation only does it.
 
 **Keys.** The store knows a session by its digest (``handles.digest``), nowhere by its key.
@@ -41,10 +41,9 @@ from __future__ import annotations
 
 import logging
 import time
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar
 
 from django.contrib.sessions.backends.base import (
     VALID_KEY_CHARS,
@@ -61,6 +60,7 @@ from dirigible_session.lifecycle import Times
 
 from . import mapping
 from .mapping import Delta, Texts
+from .operations import Change, LoadedData, Operations, StoredData
 
 State = Literal["active", "expired", "all"]
 
@@ -69,53 +69,7 @@ Engine = TypeVar("Engine", bound="EngineBase")
 _DATA = "_session_cache"
 
 
-class StoredData(Protocol):
-    """What an engine's store holds of one session; an engine adds what else it needs to know."""
-
-    @property
-    def texts(self) -> Texts:
-        """The JSON text of each attribute, in order; none if they can't be decoded."""
-
-    @property
-    def times(self) -> Times:
-        """The session's times."""
-
-    @property
-    def expires(self) -> float | None:
-        """When the session ends, in seconds since the epoch; None: never."""
-
-    def parsed(self) -> dict[str, Any]:
-        """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a save has to store."""
-
-    delta: Delta
-    #: All attributes as this request sees them: ``delta`` laid over what it loaded.
-    texts: Texts
-    #: The times as this request wants them, see ``mapping.merged_times``.
-    times: Times
-    #: What was loaded; None if the session was cleared without being loaded.
-    loaded: StoredData | None
-    #: The digest of the session's new key, if the save is a change of key.
-    new_digest: str | None = None
-
-
-class LoadedData(dict[str, Any]):
-    """A session's data that remembers what it was in the store.
-
-    Both belong together: where two threads of one request load the session at once, each with its
-    own answer from the store, the one whose data is kept is the one that changes are told from.
-    """
-
-    def __init__(self, data: Mapping[str, Any], stored: StoredData) -> None:
-        super().__init__(data)
-        self.stored = stored
-
-
-class EngineBase(SessionBase):
+class EngineBase(Operations, SessionBase):
     """A session store that loses no update and keeps no usable id; see the module's docstring."""
 
     #: The times are the store's, see ``lifecycle``.
@@ -132,62 +86,6 @@ class EngineBase(SessionBase):
         self._stored_times: Times | None = None
         #: What stands for the key of a session that was found by its digest.
         self._digest: str | None = None
-
-    # What an engine implements. ``digest`` always names the session.
-
-    @abstractmethod
-    def _read(self, digest: str) -> StoredData | None:
-        """Return what is stored; None if it is not there."""
-
-    @abstractmethod
-    async def _aread(self, digest: str) -> StoredData | None:
-        """Async twin of :meth:`_read`."""
-
-    @abstractmethod
-    def _insert(self, digest: str, texts: Texts, times: Times) -> StoredData | None:
-        """Store a new session; None, and nothing stored, if one with that digest is there."""
-
-    @abstractmethod
-    async def _ainsert(self, digest: str, texts: Texts, times: Times) -> StoredData | None:
-        """Async twin of :meth:`_insert`."""
-
-    @abstractmethod
-    def _update(self, digest: str, change: Change) -> StoredData | None:
-        """Lay a change over what is stored and return what is now stored; None if it is gone.
-
-        What is returned may leave out what rivals changed meanwhile, if the next save, too, is
-        laid over what is stored then. With ``new_digest``, the session has that digest afterwards.
-        """
-
-    @abstractmethod
-    async def _aupdate(self, digest: str, change: Change) -> StoredData | None:
-        """Async twin of :meth:`_update`."""
-
-    @abstractmethod
-    def _renew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
-        """Store a later last access and the end that follows from it; False if it is gone."""
-
-    @abstractmethod
-    async def _arenew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
-        """Async twin of :meth:`_renew`."""
-
-    @abstractmethod
-    def _remove(self, digest: str) -> None:
-        """Delete a session, if it is there."""
-
-    @abstractmethod
-    async def _aremove(self, digest: str) -> None:
-        """Async twin of :meth:`_remove`."""
-
-    @abstractmethod
-    def _has(self, digest: str) -> bool:
-        """Return whether a session is stored."""
-
-    @abstractmethod
-    async def _ahas(self, digest: str) -> bool:
-        """Async twin of :meth:`_has`."""
-
-    # What follows for everybody.
 
     @property
     def digest(self) -> str | None:
@@ -222,7 +120,7 @@ class EngineBase(SessionBase):
         """Return the data as JSON."""
         return mapping.to_document(mapping.to_texts(session_dict))
 
-    def decode(self, session_data: str) -> dict[str, Any]:
+    def decode(self, session_data: bytes | str) -> dict[str, Any]:
         """Return the data of a JSON text; {} if it is damaged, which is logged."""
         try:
             return mapping.from_document(session_data)
@@ -239,6 +137,12 @@ class EngineBase(SessionBase):
         """Async twin of :meth:`load`."""
         digest = self.digest
         return self._admitted(None if digest is None else await self._aread(digest))
+
+    def _data(self, *, no_load: bool = False) -> dict[str, Any]:
+        return self._get_session(no_load)  # type: ignore[attr-defined, no-any-return]
+
+    async def _adata(self, *, no_load: bool = False) -> dict[str, Any]:
+        return await self._aget_session(no_load)  # type: ignore[attr-defined, no-any-return]
 
     def _admitted(self, stored: StoredData | None) -> dict[str, Any]:
         if stored is None or (stored.expires is not None and stored.expires <= time.time()):
@@ -302,7 +206,7 @@ class EngineBase(SessionBase):
         if digest is None:
             self.create()
             return
-        data = self._get_session(no_load=must_create)
+        data = self._data(no_load=must_create)
         if must_create:
             self._created(self._insert(digest, mapping.to_texts(data), self._times_to_store()))
         else:
@@ -315,7 +219,7 @@ class EngineBase(SessionBase):
         if digest is None:
             await self.acreate()
             return
-        data = await self._aget_session(no_load=must_create)
+        data = await self._adata(no_load=must_create)
         if must_create:
             self._created(
                 await self._ainsert(digest, mapping.to_texts(data), self._times_to_store())
@@ -350,12 +254,14 @@ class EngineBase(SessionBase):
             raise CreateError
         self._keep(getattr(self, _DATA), stored)
 
-    def _updated(self, data: Mapping[str, Any], change: Change, stored: StoredData | None) -> None:
+    def _updated(self, data: dict[str, Any], change: Change, stored: StoredData | None) -> None:
         if stored is None:
             raise UpdateError
-        self._keep(_refreshed(data, change.texts, stored.texts), stored)
+        if list(change.texts.items()) != list(stored.texts.items()):
+            _refresh(data, change.texts, stored.texts)
+        self._keep(data, stored)
 
-    def _keep(self, data: Mapping[str, Any], stored: StoredData) -> None:
+    def _keep(self, data: dict[str, Any], stored: StoredData) -> None:
         self.times = self._stored_times = stored.times
         if isinstance(data, LoadedData):
             data.stored = stored
@@ -367,7 +273,7 @@ class EngineBase(SessionBase):
 
         Return whether the session is still there.
         """
-        data, digest = self._get_session(), self.digest
+        data, digest = self._data(), self.digest
         if digest is None:
             return False
         loaded = data.stored if isinstance(data, LoadedData) else self._read(digest)
@@ -375,7 +281,7 @@ class EngineBase(SessionBase):
 
     async def atouch(self, accessed: float) -> bool:
         """Async twin of :meth:`touch`."""
-        data, digest = await self._aget_session(), self.digest
+        data, digest = await self._adata(), self.digest
         if digest is None:
             return False
         loaded = data.stored if isinstance(data, LoadedData) else await self._aread(digest)
@@ -405,7 +311,7 @@ class EngineBase(SessionBase):
 
     def cycle_key(self) -> None:
         """Give the session another key and store what changed; its creation time stays."""
-        data, digest = self._get_session(), self.digest
+        data, digest = self._data(), self.digest
         if digest is None:
             self.create()
             return
@@ -414,7 +320,7 @@ class EngineBase(SessionBase):
 
     async def acycle_key(self) -> None:
         """Async twin of :meth:`cycle_key`."""
-        data, digest = await self._aget_session(), self.digest
+        data, digest = await self._adata(), self.digest
         if digest is None:
             await self.acreate()
             return
@@ -426,7 +332,7 @@ class EngineBase(SessionBase):
         self._draw_key()
         return self._change(data, times, self.digest)
 
-    def _cycled(self, data: Mapping[str, Any], change: Change, stored: StoredData | None) -> None:
+    def _cycled(self, data: dict[str, Any], change: Change, stored: StoredData | None) -> None:
         self.modified = True
         # A session that is gone has a new key and no row: the save at the end of the request
         # finds that out, and Django's middleware knows how to say it.
@@ -434,18 +340,14 @@ class EngineBase(SessionBase):
             self._updated(data, change, stored)
 
 
-def _refreshed(data: Mapping[str, Any], ours: Texts, stored: Texts) -> Mapping[str, Any]:
-    """Return ``data`` with what rivals changed, in the order in which it is stored."""
-    if list(ours.items()) == list(stored.items()):
-        return data
+def _refresh(data: dict[str, Any], ours: Texts, stored: Texts) -> None:
+    """Take over what rivals changed, and the order in which it is stored."""
     values = {
-        name: data[name] if ours.get(name) == text and name in data else mapping.from_text(text)
+        name: data[name] if name in data and ours.get(name) == text else mapping.from_text(text)
         for name, text in stored.items()
     }
-    refreshed = cast("dict[str, Any]", data)
-    refreshed.clear()
-    refreshed.update(values)
-    return refreshed
+    data.clear()
+    data.update(values)
 
 
 def _log_damage() -> None:

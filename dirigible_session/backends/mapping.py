@@ -44,7 +44,8 @@ def to_texts(data: Mapping[Any, Any]) -> dict[str, str]:
 
 def _key_text(name: object) -> str:
     # request.session takes any key. JSON has rules of its own for what is no str.
-    return next(iter(json.loads(_encode({name: None}))))
+    (text,) = json.loads(_encode({name: None}))
+    return str(text)
 
 
 def from_texts(texts: Texts) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def to_document(texts: Texts) -> str:
     return "{" + ",".join(f"{_encode(name)}:{text}" for name, text in texts.items()) + "}"
 
 
-def from_document(document: str) -> dict[str, Any]:
+def from_document(document: bytes | str) -> dict[str, Any]:
     """Return the attributes that a JSON object holds; ValueError if it is none."""
     data = json.loads(document)
     if not isinstance(data, dict):

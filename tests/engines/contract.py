@@ -46,7 +46,7 @@ def api(request: pytest.FixtureRequest) -> Api:
 
 
 class EngineContract:
-    """The suite. ``stored(digest)`` is the engine's raw text of a session, for looking at it."""
+    """The suite."""
 
     engine: ClassVar[str]
 
@@ -99,7 +99,7 @@ class EngineContract:
             {"a": {"b": [1.0, "\0"]}},
             "x" * 100_000,
         ],
-        ids=repr if False else str,
+        ids=lambda value: ascii(value)[:20],
     )
     def test_a_value_comes_back_with_its_type(self, api: Api, value: Any) -> None:
         store = self.store()
@@ -109,7 +109,9 @@ class EngineContract:
         assert back == value
         assert type(back) is type(value)
 
-    @pytest.mark.parametrize("name", ["a b", "ü", "\0", "\ud800", "", '"', "{", "digest", "x" * 500])
+    @pytest.mark.parametrize(
+        "name", ["a b", "ü", "\0", "\ud800", "", '"', "{", "digest", "x" * 500]
+    )
     def test_any_name_is_taken(self, api: Api, name: str) -> None:
         store = self.store()
         store[name] = 1
@@ -444,7 +446,7 @@ class EngineContract:
         stored = self.listed(key)
         assert stored.digest == handles.digest(key)
         assert stored.data == {"a": 1}
-        assert stored.times == self.store(key).times or stored.times is not None
+        assert stored.times is not None
         assert stored.size > 0
         assert key not in json.dumps(dict(stored.data))
 

@@ -1,0 +1,114 @@
+"""What an engine implements: the operations on its store, and what they are given and give."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dirigible_session.lifecycle import Times
+
+from .mapping import Delta, Texts
+
+
+class StoredData(Protocol):
+    """What an engine's store holds of one session; an engine adds what else it needs to know."""
+
+    @property
+    def texts(self) -> Texts:
+        """The JSON text of each attribute, in order; none if they can't be decoded."""
+
+    @property
+    def times(self) -> Times:
+        """The session's times."""
+
+    @property
+    def expires(self) -> float | None:
+        """When the session ends, in seconds since the epoch; None: never."""
+
+    def parsed(self) -> dict[str, Any]:
+        """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a save has to store."""
+
+    delta: Delta
+    #: All attributes as this request sees them: ``delta`` laid over what it loaded.
+    texts: Texts
+    #: The times as this request wants them, see ``mapping.merged_times``.
+    times: Times
+    #: What was loaded; None if the session was cleared without being loaded.
+    loaded: StoredData | None
+    #: The digest of the session's new key, if the save is a change of key.
+    new_digest: str | None = None
+
+
+class LoadedData(dict[str, Any]):
+    """A session's data that remembers what it was in the store.
+
+    Both belong together: where two threads of one request load the session at once, each with its
+    own answer from the store, the one whose data is kept is the one that changes are told from.
+    """
+
+    def __init__(self, data: Mapping[str, Any], stored: StoredData) -> None:
+        super().__init__(data)
+        self.stored = stored
+
+
+class Operations:
+    """The operations on an engine's store; ``digest`` always names the session."""
+
+    @abstractmethod
+    def _read(self, digest: str) -> StoredData | None:
+        """Return what is stored; None if it is not there."""
+
+    @abstractmethod
+    async def _aread(self, digest: str) -> StoredData | None:
+        """Async twin of :meth:`_read`."""
+
+    @abstractmethod
+    def _insert(self, digest: str, texts: Texts, times: Times) -> StoredData | None:
+        """Store a new session; None, and nothing stored, if one with that digest is there."""
+
+    @abstractmethod
+    async def _ainsert(self, digest: str, texts: Texts, times: Times) -> StoredData | None:
+        """Async twin of :meth:`_insert`."""
+
+    @abstractmethod
+    def _update(self, digest: str, change: Change) -> StoredData | None:
+        """Lay a change over what is stored and return what is now stored; None if it is gone.
+
+        What is returned may leave out what rivals changed meanwhile, if the next save, too, is
+        laid over what is stored then. With ``new_digest``, the session has that digest afterwards.
+        """
+
+    @abstractmethod
+    async def _aupdate(self, digest: str, change: Change) -> StoredData | None:
+        """Async twin of :meth:`_update`."""
+
+    @abstractmethod
+    def _renew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
+        """Store a later last access and the end that follows from it; False if it is gone."""
+
+    @abstractmethod
+    async def _arenew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
+        """Async twin of :meth:`_renew`."""
+
+    @abstractmethod
+    def _remove(self, digest: str) -> None:
+        """Delete a session, if it is there."""
+
+    @abstractmethod
+    async def _aremove(self, digest: str) -> None:
+        """Async twin of :meth:`_remove`."""
+
+    @abstractmethod
+    def _has(self, digest: str) -> bool:
+        """Return whether a session is stored."""
+
+    @abstractmethod
+    async def _ahas(self, digest: str) -> bool:
+        """Async twin of :meth:`_has`."""
