@@ -56,3 +56,14 @@ class ReservedAttributeName(ValueError):
 
 class SessionNotFound(LookupError):
     """The id names no live session."""
+
+
+class SessionConflict(RuntimeError):
+    """A session could not be saved: each time it was tried, another request was faster."""
+
+    def __init__(self, tries: int) -> None:
+        super().__init__(
+            f"dirigible_session: the session was not saved: other requests changed it {tries} "
+            "times while this one tried to lay its changes over theirs. Save less often, or find "
+            "out what writes to this session without end."
+        )

@@ -1,7 +1,7 @@
 """The engine contract: what an engine of our own promises on top of Django's ``SessionBase``.
 
-An engine derives from :class:`EngineBase` and implements :class:`~.operations.Operations`, each in a
-sync and an async form. What is decided, is decided here, once: an operation only does it.
+An engine derives from :class:`EngineBase` and implements :class:`~.operations.Operations`, each of
+them sync and async. What is decided, is decided here, once: an operation only does it.
 
 **Keys.** The store knows a session by its digest (``handles.digest``), nowhere by its key.
 
@@ -257,7 +257,7 @@ class EngineBase(Operations, SessionBase):
     def _updated(self, data: dict[str, Any], change: Change, stored: StoredData | None) -> None:
         if stored is None:
             raise UpdateError
-        if list(change.texts.items()) != list(stored.texts.items()):
+        if stored.texts is not change.texts:
             _refresh(data, change.texts, stored.texts)
         self._keep(data, stored)
 
@@ -277,7 +277,7 @@ class EngineBase(Operations, SessionBase):
         if digest is None:
             return False
         loaded = data.stored if isinstance(data, LoadedData) else self._read(digest)
-        return loaded is not None and self._renew(digest, loaded, accessed)
+        return self._touched(accessed, loaded is not None and self._renew(digest, loaded, accessed))
 
     async def atouch(self, accessed: float) -> bool:
         """Async twin of :meth:`touch`."""
@@ -285,7 +285,14 @@ class EngineBase(Operations, SessionBase):
         if digest is None:
             return False
         loaded = data.stored if isinstance(data, LoadedData) else await self._aread(digest)
-        return loaded is not None and await self._arenew(digest, loaded, accessed)
+        return self._touched(
+            accessed, loaded is not None and await self._arenew(digest, loaded, accessed)
+        )
+
+    def _touched(self, accessed: float, is_there: bool) -> bool:
+        if is_there and self.times is not None and self.times.accessed < accessed:
+            self.times = self._stored_times = replace(self.times, accessed=accessed)
+        return is_there
 
     def delete(self, session_key: str | None = None) -> None:
         """Delete a session, this one by default; one that is not there is no error."""

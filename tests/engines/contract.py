@@ -15,7 +15,6 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import pytest
-from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 from django.test import override_settings
 
@@ -23,26 +22,9 @@ from dirigible_session import handles
 from dirigible_session.backends.base import Query
 from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, Times
 
+from .conftest import Api
+
 HOUR = 60 * 60
-
-
-class Api:
-    """One way to call a store: each test runs with the sync and with the async methods."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-
-    def __getattr__(self, name: str) -> Any:
-        def call(store: Any, *args: Any, **kwargs: Any) -> Any:
-            method = getattr(store, self._prefix + name)
-            return async_to_sync(method)(*args, **kwargs) if self._prefix else method(*args)
-
-        return call
-
-
-@pytest.fixture(params=["", "a"], ids=["sync", "async"])
-def api(request: pytest.FixtureRequest) -> Api:
-    return Api(request.param)
 
 
 class EngineContract:

@@ -1,0 +1,347 @@
+"""Sessions in the database: one row each, written by single guarded statements.
+
+A save is one UPDATE for the version that was read. If a rival was faster, the row is locked, read
+again, and this request's changes are laid over it, in a transaction that only that case needs.
+The lock is an UPDATE of the version: it works on every database, SQLite among them, where a
+transaction that begins by reading may not go on to write; and on MySQL, whose transactions go on
+reading what they read first, it makes them see the row as it is now.
+
+All statements go to the database that the routers name for writing. A replica lags behind: it
+would still know a session that was ended, and not yet one that has just logged in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth import SESSION_KEY
+from django.db import IntegrityError, connections, router, transaction
+from django.db.models import F, Q, QuerySet
+
+from dirigible_session.exceptions import SessionConflict
+from dirigible_session.lifecycle import EXPIRY_KEY, LAST_DATE, Times
+
+from . import mapping
+from .base import EngineBase, Query, StoredSession
+from .mapping import Texts
+from .operations import Change, StoredData
+
+if TYPE_CHECKING:
+    from dirigible_session.models import Session
+
+#: How often a save is tried again when rivals are faster.
+TRIES = 50
+#: How many rows a reader gets at once, and how many ``clear_expired`` deletes at once.
+PAGE = 500
+BATCH = 1000
+DAY = 24 * 60 * 60
+
+_COLUMNS = ("session_data", "created", "accessed", "interval", "expires", "version")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the table holds of one session."""
+
+    document: str
+    times: Times
+    expires: float | None
+    version: int
+
+    @classmethod
+    def of(
+        cls,
+        document: str,
+        created: float,
+        accessed: float,
+        interval: int | None,
+        expires: float | None,
+        version: int,
+    ) -> Row:
+        """Return the row with these columns."""
+        return cls(document, Times(created, accessed, interval), expires, version)
+
+    @classmethod
+    def holding(cls, texts: Texts, times: Times, expires: float | None, version: int) -> Row:
+        """Return a row to store these attributes."""
+        row = cls(mapping.to_document(texts), times, expires, version)
+        vars(row)["texts"] = texts
+        return row
+
+    @cached_property
+    def texts(self) -> Texts:
+        """The JSON text of each attribute; none if they can't be decoded."""
+        try:
+            return mapping.to_texts(self.parsed())
+        except ValueError:
+            return {}
+
+    def parsed(self) -> dict[str, Any]:
+        """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
+        return mapping.from_document(self.document)
+
+
+def day_of(moment: float) -> int:
+    """Return the day (UTC, counted from the epoch) of a moment."""
+    return int(min(max(moment, 0), LAST_DATE) // DAY)
+
+
+def ends(expires: float | None) -> dict[str, Any]:
+    """Return the columns that say when a session ends."""
+    return {
+        "expires": expires,
+        "expires_day": None if expires is None else day_of(expires),
+    }
+
+
+def is_over(now: float) -> Q:
+    """Return the condition of a row to be over, in a form that the index on the day serves."""
+    return Q(expires_day__lte=day_of(now), expires__lte=now)
+
+
+class SessionStore(EngineBase):
+    """The session store; see the contract in ``backends.base``."""
+
+    can_list = True
+
+    @classmethod
+    def get_model_class(cls) -> type[Session]:
+        """Return the model of the table, once the app registry is ready."""
+        from dirigible_session.models import Session
+
+        return Session
+
+    @classmethod
+    def _using(cls) -> str:
+        return router.db_for_write(cls.get_model_class())
+
+    @classmethod
+    def _rows(cls) -> QuerySet[Session]:
+        rows: QuerySet[Session] = cls.get_model_class()._default_manager.using(cls._using())
+        return rows
+
+    @classmethod
+    def _row(cls, digest: str) -> QuerySet[Session]:
+        row: QuerySet[Session] = cls._rows().filter(digest=digest)
+        return row
+
+    # The operations.
+
+    def _read(self, digest: str) -> Row | None:
+        for columns in self._row(digest).values_list(*_COLUMNS):
+            return Row.of(*columns)
+        return None
+
+    async def _aread(self, digest: str) -> Row | None:
+        found = [Row.of(*columns) async for columns in self._row(digest).values_list(*_COLUMNS)]
+        return found[0] if found else None
+
+    def _has(self, digest: str) -> bool:
+        return self._row(digest).exists()
+
+    async def _ahas(self, digest: str) -> bool:
+        return await self._row(digest).aexists()
+
+    def _insert(self, digest: str, texts: Texts, times: Times) -> Row | None:
+        row = self._row_of(texts, times, version=0)
+        instance = self.get_model_class()(digest=digest, **self._columns(row))
+        try:
+            with self._savepoint():
+                instance.save(force_insert=True, using=self._using())
+        except IntegrityError:
+            if self._has(digest):
+                return None
+            raise
+        return row
+
+    async def _ainsert(self, digest: str, texts: Texts, times: Times) -> Row | None:
+        # A savepoint needs its statements in one thread.
+        return await sync_to_async(self._insert)(digest, texts, times)
+
+    def _update(self, digest: str, change: Change) -> Row | None:
+        loaded = cast("Row | None", change.loaded)
+        if loaded is not None:
+            row = self._changed(loaded, change)
+            if self._row(digest).filter(version=loaded.version).update(**self._set(row, change)):
+                return row
+        return self._update_again(digest, change)
+
+    async def _aupdate(self, digest: str, change: Change) -> Row | None:
+        loaded = cast("Row | None", change.loaded)
+        if loaded is not None:
+            row = self._changed(loaded, change)
+            guarded = self._row(digest).filter(version=loaded.version)
+            if await guarded.aupdate(**self._set(row, change)):
+                return row
+        return await sync_to_async(self._update_again)(digest, change)
+
+    def _renew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
+        row = cast("Row", loaded)
+        older = self._row(digest).filter(version=row.version, accessed__lt=accessed)
+        return bool(older.update(**self._renewal(row, accessed))) or self._renew_again(
+            digest, accessed
+        )
+
+    async def _arenew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
+        row = cast("Row", loaded)
+        older = self._row(digest).filter(version=row.version, accessed__lt=accessed)
+        return bool(await older.aupdate(**self._renewal(row, accessed))) or await sync_to_async(
+            self._renew_again
+        )(digest, accessed)
+
+    def _remove(self, digest: str) -> None:
+        self._row(digest)._raw_delete(self._using())
+
+    async def _aremove(self, digest: str) -> None:
+        await sync_to_async(self._remove)(digest)
+
+    # Where a rival was faster.
+
+    def _update_again(self, digest: str, change: Change) -> Row | None:
+        for _ in range(TRIES):
+            # Not left by an exception: that would spoil a transaction that goes on around it.
+            with transaction.atomic(using=self._using(), savepoint=False):
+                fresh = self._locked(digest)
+                if fresh is None:
+                    return None
+                row = self._changed(fresh, change)
+                guarded = self._row(digest).filter(version=fresh.version)
+                if guarded.update(**self._set(row, change)):
+                    return row
+        raise SessionConflict(TRIES)
+
+    def _renew_again(self, digest: str, accessed: float) -> bool:
+        with transaction.atomic(using=self._using(), savepoint=False):
+            fresh = self._locked(digest)
+            if fresh is None:
+                return False
+            if fresh.times.accessed < accessed:
+                self._row(digest).update(**self._renewal(fresh, accessed))
+            return True
+
+    def _locked(self, digest: str) -> Row | None:
+        """Lock a row until the end of the transaction and read it; None if it is gone or over."""
+        self._row(digest).update(version=F("version") + 1)
+        row = self._read(digest)
+        if row is None or (row.expires is not None and row.expires <= time.time()):
+            return None
+        return row
+
+    def _savepoint(self) -> AbstractContextManager[Any]:
+        # PostgreSQL takes no statement after one that failed, unless that is undone by itself.
+        # Outside a transaction there is nothing to spoil, and a BEGIN and a COMMIT to save.
+        using = self._using()
+        if connections[using].get_autocommit():
+            return nullcontext()
+        return transaction.atomic(using=using)
+
+    # From what a save has to store to columns.
+
+    def _changed(self, stored: Row, change: Change) -> Row:
+        before = stored if change.loaded is None else change.loaded
+        times = mapping.merged_times(before.times, change.times, stored.times)
+        texts = change.texts if stored is change.loaded else change.delta.laid_over(stored.texts)
+        return self._row_of(texts, times, stored.version + 1)
+
+    def _row_of(self, texts: Texts, times: Times, version: int) -> Row:
+        expires = self.end_of(_values(texts, EXPIRY_KEY), times)
+        return Row.holding(texts, times, expires, version)
+
+    def _columns(self, row: Row) -> dict[str, Any]:
+        return {
+            "session_data": row.document,
+            "created": row.times.created,
+            "accessed": row.times.accessed,
+            "interval": row.times.interval,
+            "user_id": mapping.user_of(_values(row.texts, SESSION_KEY)),
+            "version": row.version,
+        } | ends(row.expires)
+
+    def _set(self, row: Row, change: Change) -> dict[str, Any]:
+        """Return what an UPDATE has to set."""
+        columns = self._columns(row)
+        del columns["created"]
+        if change.new_digest is not None:
+            columns["digest"] = change.new_digest
+        return columns
+
+    def _renewal(self, row: Row, accessed: float) -> dict[str, Any]:
+        expires = self.end_of(_values(row.texts, EXPIRY_KEY), replace(row.times, accessed=accessed))
+        return {"accessed": accessed} | ends(expires)
+
+    # The readers.
+
+    @classmethod
+    def list_stored(cls, query: Query) -> Iterator[StoredSession]:
+        """Walk the stored sessions that ``query`` asks for, a page at a time, by their digests.
+
+        No cursor is held open: on MySQL it would hold all rows, on PostgreSQL old ones.
+        """
+        rows = _asked_for(cls._rows(), query).order_by("digest").values_list("digest", *_COLUMNS)
+        page = list(rows[:PAGE])
+        while page:
+            for digest, *columns in page:
+                yield _stored_session(digest, Row.of(*columns))
+            page = list(rows.filter(digest__gt=page[-1][0])[:PAGE])
+
+    # What is over.
+
+    @classmethod
+    def clear_expired(cls) -> None:
+        """Delete what is over, in batches that are transactions of their own; loads nothing.
+
+        No signal of the model is sent.
+        """
+        now = time.time()
+        while cls._clear_batch(now):
+            pass
+
+    @classmethod
+    async def aclear_expired(cls) -> None:
+        """Async twin of :meth:`clear_expired`."""
+        now = time.time()
+        while await sync_to_async(cls._clear_batch)(now):
+            pass
+
+    @classmethod
+    def _clear_batch(cls, now: float) -> int:
+        using, over = cls._using(), is_over(now)
+        batch: Any = cls._rows().filter(over).values("digest")[:BATCH]
+        if not connections[using].features.allow_sliced_subqueries_with_in:
+            batch = [row["digest"] for row in batch]
+        # Asked again, for what was renewed since the batch was found.
+        deleted: int = cls._rows().filter(over, digest__in=batch)._raw_delete(using)
+        return deleted
+
+
+def _values(texts: Texts, name: str) -> Mapping[str, Any]:
+    return {name: mapping.from_text(texts[name])} if name in texts else {}
+
+
+def _asked_for(rows: QuerySet[Session], query: Query) -> QuerySet[Session]:
+    if query.state == "expired":
+        rows = rows.filter(is_over(query.now))
+    elif query.state == "active":
+        rows = rows.filter(Q(expires__isnull=True) | Q(expires__gt=query.now))
+    if query.digest_prefix:
+        # The next character after all hex digits. A LIKE would need an index of its own.
+        end = query.digest_prefix + "g"
+        rows = rows.filter(digest__gte=query.digest_prefix, digest__lt=end)
+    if query.user_id is not None:
+        rows = rows.filter(user_id=mapping.indexed_user(query.user_id))
+    return rows
+
+
+def _stored_session(digest: str, row: Row) -> StoredSession:
+    data, error = None, ""
+    try:
+        data = row.parsed()
+    except ValueError as damage:
+        error = str(damage)
+    return StoredSession(digest, data, row.times, row.expires, len(row.document), error)

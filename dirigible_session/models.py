@@ -1,0 +1,82 @@
+"""The table of the db engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+
+from .backends.mapping import USER_ID_LENGTH
+from .handles import DIGEST_LENGTH
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    TextColumn = models.CharField[str, str]
+else:
+    TextColumn = models.CharField
+
+
+class DigestField(TextColumn):
+    """A digest in hex: always of one length, and looked up whole or by ranges.
+
+    As a ``varchar`` key it would get a second index on PostgreSQL, for LIKE, which nobody asks.
+    """
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
+        """Return ``char`` where ``varchar`` has a price."""
+        if connection.vendor == "postgresql":
+            return f"char({self.max_length})"
+        return super().db_type(connection)
+
+
+class Session(models.Model):
+    """One session of ``dirigible_session.backends.db``.
+
+    All moments are seconds since the epoch, as in ``lifecycle``: exact to the bit, the same with
+    and without ``USE_TZ``, and cheap to read.
+
+    Each request of a busy session may write ``accessed`` and ``expires``. PostgreSQL does that
+    without touching any index (a heap-only update) as long as no indexed column changes, so
+    neither has one. ``clearsessions`` finds what is over by ``expires_day`` instead, the day (UTC,
+    counted from the epoch) on which the session ends: an index of its own, which a touch changes
+    once a day at most. ``user_id`` changes at login and logout.
+    """
+
+    #: ``handles.digest`` of the session key, which is stored nowhere.
+    digest = DigestField(max_length=DIGEST_LENGTH, primary_key=True)
+    created = models.FloatField()
+    accessed = models.FloatField()
+    #: When the session ends by any limit; NULL: never.
+    expires = models.FloatField(null=True)
+    #: The interval if it was set to zero or less, see ``lifecycle.Times``.
+    interval = models.BigIntegerField(null=True)
+    #: Counts the writes; a save is for the version that it read. A touch does not count.
+    version = models.IntegerField(default=0)
+    expires_day = models.IntegerField(null=True)
+    #: The primary key, as text, of the user who is logged in; NULL: nobody. An empty text could
+    #: be a primary key.
+    user_id = models.CharField(max_length=USER_ID_LENGTH, null=True)  # noqa: DJ001
+    #: A JSON object in ASCII, in the order in which the attributes were first set.
+    session_data = models.TextField()
+
+    class Meta:
+        """Indexes and names."""
+
+        # Not db_index: on PostgreSQL that adds a second index, for LIKE.
+        indexes = (
+            models.Index(fields=["expires_day"], name="dirigible_session_expires"),
+            models.Index(fields=["user_id"], name="dirigible_session_user"),
+        )
+        verbose_name = "session"
+        verbose_name_plural = "sessions"
+
+    def __str__(self) -> str:
+        return self.digest
+
+    @classmethod
+    def get_session_store_class(cls) -> type[Any]:
+        """Return the engine whose table this is."""
+        from .backends.db import SessionStore
+
+        return SessionStore
