@@ -27,7 +27,7 @@ from django.db.models import F, Q, QuerySet
 from dirigible_session.exceptions import SessionConflict
 from dirigible_session.lifecycle import EXPIRY_KEY, LAST_DATE, Times
 
-from . import mapping
+from . import mapping, statements
 from .base import EngineBase, Query, StoredSession
 from .mapping import Texts
 from .operations import Change, StoredData
@@ -134,9 +134,8 @@ class SessionStore(EngineBase):
     # The operations.
 
     def _read(self, digest: str) -> Row | None:
-        for columns in self._row(digest).values_list(*_COLUMNS):
-            return Row.of(*columns)
-        return None
+        columns = statements.select(self.get_model_class(), self._using(), _COLUMNS, digest)
+        return None if columns is None else Row.of(*columns)
 
     async def _aread(self, digest: str) -> Row | None:
         found = [Row.of(*columns) async for columns in self._row(digest).values_list(*_COLUMNS)]
@@ -168,7 +167,7 @@ class SessionStore(EngineBase):
         loaded = cast("Row | None", change.loaded)
         if loaded is not None:
             row = self._changed(loaded, change)
-            if self._row(digest).filter(version=loaded.version).update(**self._set(row, change)):
+            if self._set(self._values(row, change), digest, {"version =": loaded.version}):
                 return row
         return self._update_again(digest, change)
 
@@ -177,16 +176,15 @@ class SessionStore(EngineBase):
         if loaded is not None:
             row = self._changed(loaded, change)
             guarded = self._row(digest).filter(version=loaded.version)
-            if await guarded.aupdate(**self._set(row, change)):
+            if await guarded.aupdate(**self._values(row, change)):
                 return row
         return await sync_to_async(self._update_again)(digest, change)
 
     def _renew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
         row = cast("Row", loaded)
-        older = self._row(digest).filter(version=row.version, accessed__lt=accessed)
-        return bool(older.update(**self._renewal(row, accessed))) or self._renew_again(
-            digest, accessed
-        )
+        older = {"version =": row.version, "accessed <": accessed}
+        renewal = self._renewal(row, accessed)
+        return self._set(renewal, digest, older) or self._renew_again(digest, accessed)
 
     async def _arenew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
         row = cast("Row", loaded)
@@ -211,8 +209,7 @@ class SessionStore(EngineBase):
                 if fresh is None:
                     return None
                 row = self._changed(fresh, change)
-                guarded = self._row(digest).filter(version=fresh.version)
-                if guarded.update(**self._set(row, change)):
+                if self._set(self._values(row, change), digest, {"version =": fresh.version}):
                     return row
         raise SessionConflict(TRIES)
 
@@ -222,7 +219,7 @@ class SessionStore(EngineBase):
             if fresh is None:
                 return False
             if fresh.times.accessed < accessed:
-                self._row(digest).update(**self._renewal(fresh, accessed))
+                self._set(self._renewal(fresh, accessed), digest, {})
             return True
 
     def _locked(self, digest: str) -> Row | None:
@@ -232,6 +229,11 @@ class SessionStore(EngineBase):
         if row is None or (row.expires is not None and row.expires <= time.time()):
             return None
         return row
+
+    def _set(self, values: Mapping[str, Any], digest: str, conditions: Mapping[str, Any]) -> bool:
+        return statements.update(
+            self.get_model_class(), self._using(), values, {"digest =": digest, **conditions}
+        )
 
     def _savepoint(self) -> AbstractContextManager[Any]:
         # PostgreSQL takes no statement after one that failed, unless that is undone by itself.
@@ -250,7 +252,7 @@ class SessionStore(EngineBase):
         return self._row_of(texts, times, stored.version + 1)
 
     def _row_of(self, texts: Texts, times: Times, version: int) -> Row:
-        expires = self.end_of(_values(texts, EXPIRY_KEY), times)
+        expires = self.end_of(_value_of(texts, EXPIRY_KEY), times)
         return Row.holding(texts, times, expires, version)
 
     def _columns(self, row: Row) -> dict[str, Any]:
@@ -259,11 +261,11 @@ class SessionStore(EngineBase):
             "created": row.times.created,
             "accessed": row.times.accessed,
             "interval": row.times.interval,
-            "user_id": mapping.user_of(_values(row.texts, SESSION_KEY)),
+            "user_id": mapping.user_of(_value_of(row.texts, SESSION_KEY)),
             "version": row.version,
         } | ends(row.expires)
 
-    def _set(self, row: Row, change: Change) -> dict[str, Any]:
+    def _values(self, row: Row, change: Change) -> dict[str, Any]:
         """Return what an UPDATE has to set."""
         columns = self._columns(row)
         del columns["created"]
@@ -272,7 +274,9 @@ class SessionStore(EngineBase):
         return columns
 
     def _renewal(self, row: Row, accessed: float) -> dict[str, Any]:
-        expires = self.end_of(_values(row.texts, EXPIRY_KEY), replace(row.times, accessed=accessed))
+        expires = self.end_of(
+            _value_of(row.texts, EXPIRY_KEY), replace(row.times, accessed=accessed)
+        )
         return {"accessed": accessed} | ends(expires)
 
     # The readers.
@@ -320,7 +324,7 @@ class SessionStore(EngineBase):
         return deleted
 
 
-def _values(texts: Texts, name: str) -> Mapping[str, Any]:
+def _value_of(texts: Texts, name: str) -> Mapping[str, Any]:
     return {name: mapping.from_text(texts[name])} if name in texts else {}
 
 

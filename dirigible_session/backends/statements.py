@@ -1,0 +1,57 @@
+"""The statements that every request of a session runs, as texts that are made once.
+
+Django builds a query anew each time it is run, which takes longer than PostgreSQL takes to answer
+it. These are plain SQL with Django's own quoting, parameters and cursors, the same for every
+database that the engine supports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from django.db import connections, models, transaction
+
+Model = type[models.Model]
+
+
+def select(model: Model, using: str, columns: tuple[str, ...], digest: str) -> Any:
+    """Return the columns of a session's row; None if it is not there."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(_select(model, using, columns), [digest])
+        return cursor.fetchone()
+
+
+def update(
+    model: Model, using: str, values: Mapping[str, Any], conditions: Mapping[str, Any]
+) -> bool:
+    """Set columns of the row that fulfils the conditions; return whether there was one.
+
+    A condition is a column and an operator, ``"version ="`` for one.
+    """
+    statement = _update(model, using, tuple(values), tuple(conditions))
+    parameters: Sequence[Any] = [*values.values(), *conditions.values()]
+    with (
+        transaction.mark_for_rollback_on_error(using=using),
+        connections[using].cursor() as cursor,
+    ):
+        cursor.execute(statement, parameters)
+        return bool(cursor.rowcount)
+
+
+@lru_cache
+def _select(model: Model, using: str, columns: tuple[str, ...]) -> str:
+    quote = connections[using].ops.quote_name
+    named = ", ".join(map(quote, columns))
+    return f"SELECT {named} FROM {quote(model._meta.db_table)} WHERE {quote('digest')} = %s"  # noqa: S608
+
+
+@lru_cache
+def _update(model: Model, using: str, columns: tuple[str, ...], conditions: tuple[str, ...]) -> str:
+    quote = connections[using].ops.quote_name
+    settings = ", ".join(f"{quote(column)} = %s" for column in columns)
+    guards = " AND ".join(
+        f"{quote(column)} {operator} %s" for column, operator in map(str.split, conditions)
+    )
+    return f"UPDATE {quote(model._meta.db_table)} SET {settings} WHERE {guards}"  # noqa: S608
