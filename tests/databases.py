@@ -44,5 +44,5 @@ def stand_in_for_mysqlclient() -> None:
     if find_spec("MySQLdb") is None:
         pymysql = import_module("pymysql")
         # Django asks for a version of mysqlclient.
-        pymysql.version_info = (2, 2, 8, "final", 0)
+        vars(pymysql)["version_info"] = (2, 2, 8, "final", 0)
         pymysql.install_as_MySQLdb()
