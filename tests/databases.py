@@ -8,6 +8,7 @@ A server is found at ``TEST_DATABASE_HOST``, ``TEST_DATABASE_PORT``, ``TEST_DATA
 from __future__ import annotations
 
 import os
+import tempfile
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -24,7 +25,7 @@ def chosen() -> dict[str, Any]:
     """Return ``DATABASES``."""
     kind = os.environ.get("TEST_DATABASE", "sqlite")
     if kind == "sqlite":
-        return {"default": {"ENGINE": ENGINES[kind], "NAME": ":memory:"}}
+        return {"default": sqlite()}
     if kind == "mariadb":
         stand_in_for_mysqlclient()
     return {
@@ -37,6 +38,13 @@ def chosen() -> dict[str, Any]:
             "PASSWORD": os.environ.get("TEST_DATABASE_PASSWORD", ""),
         }
     }
+
+
+def sqlite() -> dict[str, Any]:
+    """Return a database in a file, which threads can share, and which no power cut has to spare."""
+    name = os.path.join(tempfile.gettempdir(), f"dirigible-session-tests-{os.getpid()}.sqlite3")
+    options = {"init_command": "PRAGMA synchronous=OFF", "timeout": 60}
+    return {"ENGINE": ENGINES["sqlite"], "NAME": name, "OPTIONS": options, "TEST": {"NAME": name}}
 
 
 def stand_in_for_mysqlclient() -> None:

@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.db import connection, connections
+
+#: The mark of a test whose threads use the database.
+THREADED = pytest.mark.django_db(transaction=True)
 
 
 class Api:
@@ -15,7 +23,8 @@ class Api:
     def __getattr__(self, name: str) -> Any:
         def call(store: Any, *args: Any, **kwargs: Any) -> Any:
             method = getattr(store, self._prefix + name)
-            return async_to_sync(method)(*args, **kwargs) if self._prefix else method(*args)
+            call_it = async_to_sync(method) if self._prefix else method
+            return call_it(*args, **kwargs)
 
         return call
 
@@ -23,3 +32,43 @@ class Api:
 @pytest.fixture(params=["", "a"], ids=["sync", "async"])
 def api(request: pytest.FixtureRequest) -> Api:
     return Api(request.param)
+
+
+@pytest.fixture
+def db_engine(settings: Any) -> Any:
+    """The store class of the db engine, which is SESSION_ENGINE."""
+    settings.SESSION_ENGINE = "dirigible_session.backends.db"
+    return import_module(settings.SESSION_ENGINE).SessionStore
+
+
+def in_threads(count: int, work: Callable[[int], None], jobs: Iterable[int]) -> None:
+    """Do the jobs in so many threads; raise what one of them raised."""
+
+    def do(job: int) -> None:
+        try:
+            work(job)
+        finally:
+            # A thread of the pool would keep it, and the test's database could not be dropped.
+            connections.close_all()
+
+    with ThreadPoolExecutor(count) as pool:
+        for done in [pool.submit(do, job) for job in jobs]:
+            done.result()
+
+
+@pytest.fixture
+def queries() -> Callable[[], Any]:
+    """A context manager that gives the statements that ran in it."""
+
+    @contextmanager
+    def watched() -> Iterator[list[str]]:
+        ran: list[str] = []
+
+        def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+            ran.append(sql)
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(wrapper):
+            yield ran
+
+    return watched

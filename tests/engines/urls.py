@@ -1,0 +1,36 @@
+"""Views for the tests of the engines."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+
+from dirigible_session import session
+
+
+def read(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(str(session.get_attribute("a")))
+
+
+def change(request: HttpRequest) -> HttpResponse:
+    session.set_attribute("a", (session.get_attribute("a") or 0) + 1)
+    return HttpResponse()
+
+
+async def end_and_set(request: HttpRequest) -> HttpResponse:
+    """Set an attribute of a session that is ended elsewhere meanwhile."""
+    await session.aset_attribute("a", 2)
+    engine: Any = import_module(settings.SESSION_ENGINE)
+    await engine.SessionStore(await session.aget_id()).aflush()
+    return HttpResponse()
+
+
+urlpatterns = [
+    path("read/", read),
+    path("set/", change),
+    path("end-and-set/", end_and_set),
+]
