@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "sessions",
                 "indexes": [
                     models.Index(fields=["expires_day"], name="dirigible_session_expires"),
-                    models.Index(fields=["user_id"], name="dirigible_session_user"),
+                    models.Index(fields=["user_id", "digest"], name="dirigible_session_user"),
                 ],
             },
         ),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 
 #: The mark of a test whose threads use the database.
 THREADED = pytest.mark.django_db(transaction=True)
@@ -57,15 +58,25 @@ def in_threads(count: int, work: Callable[[int], None], jobs: Iterable[int]) -> 
 
 
 @pytest.fixture
-def queries() -> Callable[[], Any]:
-    """A context manager that gives the statements that ran in it."""
+def queries() -> Callable[..., Any]:
+    """A context manager that gives the statements that ran in it.
+
+    With ``parameters``, pairs of a statement and its parameters; with ``transactions``, what
+    begins and ends transactions is there as well.
+    """
 
     @contextmanager
-    def watched() -> Iterator[list[str]]:
-        ran: list[str] = []
+    def watched(*, parameters: bool = False, transactions: bool = False) -> Iterator[list[Any]]:
+        if transactions:
+            ran: list[Any] = []
+            with CaptureQueriesContext(connection) as captured:
+                yield ran
+            ran.extend(query["sql"] for query in captured)
+            return
+        ran = []
 
         def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-            ran.append(sql)
+            ran.append((sql, params) if parameters else sql)
             return execute(sql, params, many, context)
 
         with connection.execute_wrapper(wrapper):

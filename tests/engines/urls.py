@@ -21,6 +21,10 @@ def change(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
+def use_no_session(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
 async def end_and_set(request: HttpRequest) -> HttpResponse:
     """Set an attribute of a session that is ended elsewhere meanwhile."""
     await session.aset_attribute("a", 2)
@@ -31,6 +35,7 @@ async def end_and_set(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("read/", read),
+    path("none/", use_no_session),
     path("set/", change),
     path("end-and-set/", end_and_set),
 ]
