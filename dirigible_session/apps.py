@@ -14,6 +14,7 @@ class DirigibleSessionConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks."""
-        from . import checks
+        from . import checks, engine_checks
 
         checks.register_all()
+        engine_checks.register_all()

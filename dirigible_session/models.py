@@ -1,4 +1,4 @@
-"""The table of the db engine."""
+"""The table of the db engine, and the memory of ``sessions_migrate``."""
 
 from __future__ import annotations
 
@@ -82,3 +82,31 @@ class Session(models.Model):
         from .backends.db import SessionStore
 
         return SessionStore
+
+
+class MigratedSession(models.Model):
+    """What ``sessions_migrate`` copied, so that it can tell who wrote, or ended, what since.
+
+    A row lasts as long as the session is in the engine that it was copied from.
+    """
+
+    digest = DigestField(max_length=DIGEST_LENGTH, primary_key=True)
+    #: The engine that it was copied from, as a dotted path.
+    origin = models.CharField(max_length=200)
+    #: Fingerprint of the session in that engine, its times included.
+    source = models.CharField(max_length=DIGEST_LENGTH)
+    #: Fingerprint of the attributes that were written to the new engine.
+    content = models.CharField(max_length=DIGEST_LENGTH)
+    #: The last access that was written to the new engine.
+    accessed = models.FloatField()
+    #: When the run began that last saw it in the engine that it was copied from.
+    seen = models.FloatField()
+
+    class Meta:
+        """Names."""
+
+        verbose_name = "migrated session"
+        verbose_name_plural = "migrated sessions"
+
+    def __str__(self) -> str:
+        return self.digest

@@ -59,7 +59,7 @@ from dirigible_session.conf import conf
 from dirigible_session.lifecycle import Times
 
 from . import mapping
-from .mapping import Delta, Texts
+from .mapping import Delta
 from .operations import Change, LoadedData, Operations, StoredData
 
 State = Literal["active", "expired", "all"]
@@ -258,7 +258,7 @@ class EngineBase(Operations, SessionBase):
         if stored is None:
             raise UpdateError
         if stored.texts is not change.texts:
-            _refresh(data, change.texts, stored.texts)
+            mapping.refresh(data, change.texts, stored.texts)
         self._keep(data, stored)
 
     def _keep(self, data: dict[str, Any], stored: StoredData) -> None:
@@ -345,16 +345,6 @@ class EngineBase(Operations, SessionBase):
         # finds that out, and Django's middleware knows how to say it.
         if stored is not None:
             self._updated(data, change, stored)
-
-
-def _refresh(data: dict[str, Any], ours: Texts, stored: Texts) -> None:
-    """Take over what rivals changed, and the order in which it is stored."""
-    values = {
-        name: data[name] if name in data and ours.get(name) == text else mapping.from_text(text)
-        for name, text in stored.items()
-    }
-    data.clear()
-    data.update(values)
 
 
 def _log_damage() -> None:

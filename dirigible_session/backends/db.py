@@ -180,6 +180,11 @@ class SessionStore(EngineBase):
                 return row
         return await sync_to_async(self._update_again)(digest, change)
 
+    def _replace(self, digest: str, found: StoredData, texts: Texts, times: Times) -> bool:
+        version = cast("Row", found).version
+        columns = self._columns(self._row_of(texts, times, version + 1))
+        return self._set(columns, digest, {"version =": version})
+
     def _renew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
         row = cast("Row", loaded)
         older = {"version =": row.version, "accessed <": accessed}

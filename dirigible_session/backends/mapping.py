@@ -104,6 +104,16 @@ def delta(before: Texts, after: Texts) -> Delta:
     )
 
 
+def refresh(data: dict[str, Any], ours: Texts, stored: Texts) -> None:
+    """Take over what rivals changed, and the order in which it is stored."""
+    values = {
+        name: data[name] if name in data and ours.get(name) == text else from_text(text)
+        for name, text in stored.items()
+    }
+    data.clear()
+    data.update(values)
+
+
 def merged_times(before: Times, ours: Times, theirs: Times) -> Times:
     """Return the times to store where this request read ``before`` and now finds ``theirs``.
 

@@ -90,6 +90,13 @@ class Operations:
         """Async twin of :meth:`_update`."""
 
     @abstractmethod
+    def _replace(self, digest: str, found: StoredData, texts: Texts, times: Times) -> bool:
+        """Put other attributes and times in the place of what was found; False if it is no more.
+
+        For ``sessions_migrate``, which works at a desk: there is no async twin.
+        """
+
+    @abstractmethod
     def _renew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
         """Store a later last access and the end that follows from it; False if it is gone."""
 

@@ -1,4 +1,4 @@
-"""The table of the db engine."""
+"""The table of the db engine, and the memory of ``sessions_migrate``."""
 
 # ruff: noqa: D101, RUF012
 
@@ -13,6 +13,26 @@ class Migration(migrations.Migration):
     dependencies = []
 
     operations = [
+        migrations.CreateModel(
+            name="MigratedSession",
+            fields=[
+                (
+                    "digest",
+                    dirigible_session.models.DigestField(
+                        max_length=40, primary_key=True, serialize=False
+                    ),
+                ),
+                ("origin", models.CharField(max_length=200)),
+                ("source", models.CharField(max_length=40)),
+                ("content", models.CharField(max_length=40)),
+                ("accessed", models.FloatField()),
+                ("seen", models.FloatField()),
+            ],
+            options={
+                "verbose_name": "migrated session",
+                "verbose_name_plural": "migrated sessions",
+            },
+        ),
         migrations.CreateModel(
             name="Session",
             fields=[

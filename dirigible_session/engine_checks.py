@@ -1,0 +1,66 @@
+"""System checks of engines of our own: settings that mean something else with them, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage
+
+from .backends.base import EngineBase
+
+JSON_SERIALIZERS = frozenset(
+    {
+        "django.contrib.sessions.serializers.JSONSerializer",
+        "django.core.signing.JSONSerializer",
+    }
+)
+
+
+def _is_ours() -> bool:
+    try:
+        store_class = import_module(settings.SESSION_ENGINE).SessionStore
+    except (ImportError, AttributeError):
+        # Django says so when it builds the middleware chain.
+        return False
+    return isinstance(store_class, type) and issubclass(store_class, EngineBase)
+
+
+def check_serializer(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """Nobody expects another serializer than JSON to be used."""
+    if settings.SESSION_SERIALIZER in JSON_SERIALIZERS or not _is_ours():
+        return []
+    return [
+        checks.Warning(
+            f"SESSION_SERIALIZER is {settings.SESSION_SERIALIZER!r}, but the engine "
+            f"{settings.SESSION_ENGINE!r} stores JSON: the setting has no effect.",
+            hint="Remove SESSION_SERIALIZER, and store what JSON can hold: str, int, finite float, "
+            "bool, list, dict.",
+            id="dirigible_session.W011",
+        )
+    ]
+
+
+def check_save_every_request(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """No request saves a session that it did not change."""
+    if not settings.SESSION_SAVE_EVERY_REQUEST or not _is_ours():
+        return []
+    return [
+        checks.Warning(
+            f"SESSION_SAVE_EVERY_REQUEST is needless with the engine {settings.SESSION_ENGINE!r}: "
+            "a session lives as long as its client comes, and a touch costs less than a save.",
+            hint="Remove it. To record every access exactly, set "
+            "DIRIGIBLE_SESSION_TOUCH_INTERVAL = 0; to count every request, "
+            "DIRIGIBLE_SESSION_TOUCH_EVERY_REQUEST = True.",
+            id="dirigible_session.W012",
+        )
+    ]
+
+
+def register_all() -> None:
+    """Register every check of this module with Django."""
+    checks.register(check_serializer)
+    checks.register(check_save_every_request)
