@@ -67,3 +67,10 @@ class SessionConflict(RuntimeError):
             "times while this one tried to lay its changes over theirs. Save less often, or find "
             "out what writes to this session without end."
         )
+
+
+class StoreUnavailable(RuntimeError):
+    """The server that keeps the sessions can't be reached, or refuses to work.
+
+    What is stored there is neither lost nor ended by that; what this request changed is not stored.
+    """

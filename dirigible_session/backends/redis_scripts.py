@@ -1,0 +1,123 @@
+"""What runs inside the Redis server: each script is atomic there, on the keys of one slot.
+
+A session is one hash. A field ``a:NAME`` is an attribute: its place in the order in which the
+attributes were first set, a space, its JSON text. The other fields are ours: ``created`` and
+``accessed`` in seconds since the epoch, ``interval``, ``until`` (the end, if that is a fixed
+date), ``listed`` (until when the index of the user's sessions knows it), and ``serial``, which
+grows with every change of an attribute and gives out the places. A session is there if
+``accessed`` is.
+
+Every script can be run a second time with the same outcome, since a connection that breaks does
+not tell whether the script ran.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha1
+
+
+class Script:
+    """A Lua script and the digest by which the server knows it."""
+
+    __slots__ = ("sha", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        # The server's own name for a script, not a matter of security.
+        self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+#: Create or change a session, record its access, and let it expire when it ends.
+#:
+#: KEYS: the session. ARGV: ``create``, ``again`` (create, where a first try may have done it) or
+#: ``update``; now; last access; the interval of a session that has none of its own; the absolute
+#: timeout or ""; "1" if all attributes go first; how many fields to remove, these fields; then
+#: fields to set, each with its value. Returns 1, or 0 if the session is (not) there.
+SAVE = Script("""\
+local key, mode, now, given = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local found = redis.call('HMGET', key, 'accessed', 'serial')
+local accessed, serial = found[1], tonumber(found[2] or 0)
+if mode == 'update' then
+  if not accessed then return 0 end
+elseif accessed and not (mode == 'again' and accessed == given) then
+  return 0
+end
+
+if not accessed or tonumber(given) > tonumber(accessed) then
+  redis.call('HSET', key, 'accessed', given)
+end
+local changes = 0
+if ARGV[6] == '1' then
+  changes = 1
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(field, 1, 2) == 'a:' then redis.call('HDEL', key, field) end
+  end
+end
+local last = 7 + tonumber(ARGV[7])
+for i = 8, last do
+  changes = 1
+  redis.call('HDEL', key, ARGV[i])
+end
+local place = serial
+for i = last + 1, #ARGV, 2 do
+  local field, value = ARGV[i], ARGV[i + 1]
+  if string.sub(field, 1, 2) == 'a:' then
+    changes = 1
+    local old = redis.call('HGET', key, field)
+    local kept = old and string.match(old, '^%d+')
+    if not kept then
+      place = place + 1
+      kept = place
+    end
+    value = kept .. ' ' .. value
+  end
+  redis.call('HSET', key, field, value)
+end
+if changes == 1 then
+  redis.call('HSET', key, 'serial', math.max(place, serial + 1))
+end
+
+found = redis.call('HMGET', key, 'created', 'accessed', 'a:_session_expiry', 'until')
+local expiry = string.match(found[3] or '', '^%d+ (.*)$')
+local ends = tonumber(found[2]) + tonumber(ARGV[4])
+if expiry and tonumber(expiry) and tonumber(expiry) ~= 0 then
+  ends = tonumber(found[2]) + tonumber(expiry)
+elseif expiry and string.sub(expiry, 1, 1) == '"' and found[4] then
+  ends = tonumber(found[4])
+end
+if ARGV[5] ~= '' then
+  ends = math.min(ends, tonumber(found[1]) + tonumber(ARGV[5]))
+end
+local left = math.max(0, math.min(math.ceil((ends - now) * 1000), 1e14))
+redis.call('PEXPIRE', key, string.format('%.0f', left))
+return 1
+""")
+
+#: Delete a session, if it is still as it was read.
+#:
+#: KEYS: the session. ARGV: the ``serial`` and the ``accessed`` that it must still have, "" for
+#: any. Returns the user's id as the JSON text that is stored, "" if the session has no user or is
+#: not there, and nil if it is not as it was read.
+DELETE = Script("""\
+local found = redis.call('HMGET', KEYS[1], 'serial', 'accessed', 'a:_auth_user_id')
+if not found[2] then return '' end
+if ARGV[1] ~= '' and ARGV[1] ~= (found[1] or '0') then return nil end
+if ARGV[2] ~= '' and ARGV[2] ~= found[2] then return nil end
+redis.call('DEL', KEYS[1])
+return string.match(found[3] or '', '^%d+ (.*)$') or ''
+""")
+
+#: Note in a user's index until when a session may live, and forget those that can't live any more.
+#:
+#: KEYS: the index, a sorted set. ARGV: now; the session's digest; until when. The index expires
+#: with the last of its sessions.
+LIST = Script("""\
+redis.call('ZADD', KEYS[1], 'GT', ARGV[3], ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[1])
+local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
+if last then
+  local left = math.min(math.ceil((tonumber(last) - tonumber(ARGV[1])) * 1000), 1e14)
+  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', left))
+end
+return 1
+""")
