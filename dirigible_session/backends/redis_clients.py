@@ -10,26 +10,25 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
 from dirigible_session.conf import conf
 from dirigible_session.exceptions import StoreUnavailable
 
-from .redis_scripts import Script
+from .redis_scripts import Call
 from .redis_url import CONNECT_TIMEOUT, EXAMPLE, SETTING, SOCKET_TIMEOUT, Target, parse
 
 try:
     import redis
     import redis.asyncio
     import redis.asyncio.cluster
-    import redis.asyncio.retry
-    import redis.backoff
     import redis.cluster
-    import redis.retry
+    from redis.asyncio.retry import Retry as AsyncRetry
+    from redis.backoff import NoBackoff
     from redis.exceptions import (
         ConnectionError,  # noqa: A004
         NoScriptError,
@@ -37,6 +36,7 @@ try:
         RedisClusterException,
         RedisError,
     )
+    from redis.retry import Retry
 except ModuleNotFoundError as error:
     raise ImproperlyConfigured(
         "dirigible_session: the Redis engine needs redis-py. Install it with "
@@ -45,28 +45,25 @@ except ModuleNotFoundError as error:
 
 #: Of one client: how many calls of an event loop are under way at once; the others wait.
 CONCURRENCY = 100
+#: How many keys the server looks at for one answer.
+SCAN_COUNT = 500
 #: Threads each hold a connection for the length of a call, and who starts threads counts them.
 THREADS = 100_000
 
-Args = tuple[Any, ...]
+#: What a connection is made with, unless the URL says otherwise.
+OPTIONS: dict[str, Any] = {
+    "socket_timeout": SOCKET_TIMEOUT,
+    "socket_connect_timeout": CONNECT_TIMEOUT,
+    "socket_keepalive": True,
+    "protocol": 2,
+}
+
+_KEEPERS = "_dirigible_session_redis"
+
+T = TypeVar("T")
+Steps = Generator[Sequence[Call], list[Any], T]
+
 Failure = (RedisError, RedisClusterException)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One command; with a script, its arguments after the script's name."""
-
-    args: Args
-    script: Script | None = None
-    #: What to send instead when the call is tried again; None: the same.
-    args_again: Args | None = None
-
-    def command(self, *, again: bool = False, by_text: bool = False) -> Args:
-        """Return what is sent: of a script its digest, or its text for a server that lost it."""
-        args = self.args_again if again and self.args_again is not None else self.args
-        if self.script is None:
-            return args
-        return ("EVAL", self.script.text, *args) if by_text else ("EVALSHA", self.script.sha, *args)
 
 
 def target() -> Target:
@@ -104,17 +101,49 @@ def _unavailable(where: Target, error: Exception) -> StoreUnavailable:
     return StoreUnavailable(f"dirigible_session: Redis at {where.shown} {problem}.")
 
 
-def _options(where: Target) -> dict[str, Any]:
-    return {
-        "socket_timeout": SOCKET_TIMEOUT,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
-        "socket_keepalive": True,
-        "protocol": 2,
-    }
+@contextmanager
+def _explained(where: Target) -> Iterator[None]:
+    try:
+        yield
+    except Failure as error:
+        raise _unavailable(where, error) from error
+
+
+def _lost_scripts(answers: list[Any]) -> Iterator[int]:
+    """Find the answers to scripts that the server has not in its cache; raise other errors."""
+    for place, answer in enumerate(answers):
+        if isinstance(answer, NoScriptError):
+            yield place
+        elif isinstance(answer, Exception):
+            raise answer
 
 
 def _worth_a_retry(error: Exception) -> bool:
     return isinstance(error, (ConnectionError, ReadOnlyError)) or "READONLY" in str(error)
+
+
+def drive(steps: Steps[T]) -> T:
+    """Do what an operation asks for, and return its result; StoreUnavailable if that can't be."""
+    client = clients.of_process()
+    try:
+        calls = next(steps)
+        while True:
+            calls = steps.send(client.run(calls))
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
+async def adrive(steps: Steps[T]) -> T:
+    """Async twin of :func:`drive`."""
+    client = await clients.of_loop()
+    try:
+        calls = next(steps)
+        while True:
+            calls = steps.send(await client.run(calls))
+    except StopIteration as done:
+        result: T = done.value
+        return result
 
 
 class Client:
@@ -122,25 +151,34 @@ class Client:
 
     def __init__(self, where: Target) -> None:
         self.where = where
-        no_retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-        options = _options(where) | {"max_connections": THREADS}
-        self.redis: Any
-        if where.is_cluster:
-            nodes = [redis.cluster.ClusterNode(host, port) for host, port in where.other_nodes]
-            self.redis = redis.cluster.RedisCluster.from_url(
-                where.url, startup_nodes=nodes, retry=no_retry, **options
-            )
-        else:
-            pool = redis.ConnectionPool.from_url(where.url, retry=no_retry, **options)
-            self.redis = redis.Redis(connection_pool=pool)
+        self._lock = threading.Lock()
+        self._redis: Any = None
 
-    def run(self, *calls: Call) -> list[Any]:
+    @property
+    def redis(self) -> Any:
+        """The client of redis-py; of a cluster, it looks for the nodes when it is made."""
+        if self._redis is None:
+            with self._lock:
+                if self._redis is None:
+                    self._redis = self._made()
+        return self._redis
+
+    def _made(self) -> Any:
+        options = OPTIONS | {"max_connections": THREADS, "retry": Retry(NoBackoff(), 0)}
+        if not self.where.is_cluster:
+            pool = redis.ConnectionPool.from_url(self.where.url, **options)
+            return redis.Redis(connection_pool=pool)
+        node_class: Any = redis.cluster.ClusterNode
+        nodes = [node_class(*node) for node in self.where.other_nodes]
+        return redis.cluster.RedisCluster.from_url(self.where.url, startup_nodes=nodes, **options)
+
+    def run(self, calls: Sequence[Call]) -> list[Any]:
         """Do the calls in this order and return their answers.
 
         One round trip; on a cluster one for each call, since they may go to several nodes.
         StoreUnavailable if that is impossible.
         """
-        try:
+        with _explained(self.where):
             try:
                 return self._send(calls)
             except Failure as error:
@@ -148,8 +186,6 @@ class Client:
                     raise
                 self._drop_connections()
                 return self._send(calls, again=True)
-        except Failure as error:
-            raise _unavailable(self.where, error) from error
 
     def _send(self, calls: Sequence[Call], *, again: bool = False) -> list[Any]:
         if len(calls) == 1 or self.where.is_cluster:
@@ -157,14 +193,11 @@ class Client:
         pipeline = self.redis.pipeline(transaction=False)
         for call in calls:
             pipeline.execute_command(*call.command(again=again))
-        answers = pipeline.execute(raise_on_error=False)
-        for place, (call, answer) in enumerate(zip(calls, answers, strict=True)):
-            if isinstance(answer, NoScriptError):
-                command = call.command(again=again, by_text=True)
-                answers[place] = self.redis.execute_command(*command)
-            elif isinstance(answer, Exception):
-                raise answer
-        return list(answers)
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        for place in _lost_scripts(answers):
+            command = calls[place].command(again=again, by_text=True)
+            answers[place] = self.redis.execute_command(*command)
+        return answers
 
     def _send_one(self, call: Call, *, again: bool) -> Any:
         try:
@@ -173,6 +206,144 @@ class Client:
             return self.redis.execute_command(*call.command(again=again, by_text=True))
 
     def _drop_connections(self) -> None:
-        # The name may stand for another server by now, and the others are as broken as this one.
+        # The others are as broken as this one, and the name may stand for another server by now.
+        # A client of a cluster finds that out by itself.
         if not self.where.is_cluster:
             self.redis.connection_pool.disconnect(inuse_connections=False)
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            made, self._redis = self._redis, None
+        if made is not None:
+            made.close()
+
+    def read_many(self, calls: Sequence[Call]) -> list[Any]:
+        """Do calls that only read, on all nodes at once, and return their answers."""
+        with _explained(self.where):
+            pipeline = self.redis.pipeline(transaction=False)
+            for call in calls:
+                pipeline.execute_command(*call.command())
+            answers: list[Any] = pipeline.execute()
+            return answers
+
+    def scan(self, match: bytes, kind: str) -> Iterator[bytes]:
+        """Walk the keys of a kind (``hash``, ``zset``) on all nodes; one may come twice."""
+        with _explained(self.where):
+            yield from self.redis.scan_iter(match=match, count=SCAN_COUNT, _type=kind)
+
+    def scan_index(self, key: bytes) -> Iterator[bytes]:
+        """Walk the members of a sorted set; one may come twice."""
+        with _explained(self.where):
+            for member, _ in self.redis.zscan_iter(key, count=SCAN_COUNT):
+                yield member
+
+
+class AsyncClient:
+    """What the async code of one event loop asks."""
+
+    def __init__(self, where: Target) -> None:
+        self.where = where
+        self._turn = asyncio.Semaphore(CONCURRENCY)
+        options = OPTIONS | {"max_connections": THREADS, "retry": AsyncRetry(NoBackoff(), 0)}
+        if where.is_cluster:
+            nodes = [redis.asyncio.cluster.ClusterNode(*node) for node in where.other_nodes]
+            self.redis: Any = redis.asyncio.RedisCluster.from_url(
+                where.url, startup_nodes=nodes, **options
+            )
+        else:
+            pool = redis.asyncio.ConnectionPool.from_url(where.url, **options)
+            self.redis = redis.asyncio.Redis.from_pool(pool)
+
+    async def run(self, calls: Sequence[Call]) -> list[Any]:
+        """Async twin of :meth:`Client.run`."""
+        with _explained(self.where):
+            await self._wait_for_turn()
+            try:
+                return await self._send(calls)
+            except Failure as error:
+                if not _worth_a_retry(error):
+                    raise
+                await self._drop_connections()
+                return await self._send(calls, again=True)
+            finally:
+                self._turn.release()
+
+    async def _wait_for_turn(self) -> None:
+        if not self._turn.locked():
+            await self._turn.acquire()
+            return
+        try:
+            await asyncio.wait_for(self._turn.acquire(), self.where.socket_timeout)
+        except asyncio.TimeoutError:
+            raise redis.TimeoutError(
+                f"{CONCURRENCY} calls of this event loop are under way, and none of them ended"
+            ) from None
+
+    async def _send(self, calls: Sequence[Call], *, again: bool = False) -> list[Any]:
+        if len(calls) == 1 or self.where.is_cluster:
+            return [await self._send_one(call, again=again) for call in calls]
+        pipeline = self.redis.pipeline(transaction=False)
+        for call in calls:
+            pipeline.execute_command(*call.command(again=again))
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        for place in _lost_scripts(answers):
+            command = calls[place].command(again=again, by_text=True)
+            answers[place] = await self.redis.execute_command(*command)
+        return answers
+
+    async def _send_one(self, call: Call, *, again: bool) -> Any:
+        try:
+            return await self.redis.execute_command(*call.command(again=again))
+        except NoScriptError:
+            return await self.redis.execute_command(*call.command(again=again, by_text=True))
+
+    async def _drop_connections(self) -> None:
+        if not self.where.is_cluster:
+            await self.redis.connection_pool.disconnect(inuse_connections=False)
+
+
+class Clients:
+    """The clients of this process, each made when it is first needed."""
+
+    def __init__(self) -> None:
+        self._of_process: dict[Target, Client] = {}
+        os.register_at_fork(after_in_child=self._of_process.clear)
+
+    def of_process(self) -> Client:
+        """Return the client for sync code."""
+        where = target()
+        client = self._of_process.get(where)
+        if client is None:
+            client = self._of_process.setdefault(where, Client(where))
+        return client
+
+    def close(self) -> None:
+        """Close the clients for sync code; they are made anew when they are needed."""
+        while self._of_process:
+            self._of_process.popitem()[1].close()
+
+    async def of_loop(self) -> AsyncClient:
+        """Return the client of the running event loop.
+
+        The loop holds it, so it lives no longer than the loop. It is closed as asyncio closes
+        asynchronous generators: by ``asyncio.run`` and whatever else ends a loop in order.
+        """
+        where = target()
+        keepers = vars(asyncio.get_running_loop()).setdefault(_KEEPERS, {})
+        keeper = keepers.get(where)
+        if keeper is None:
+            generator = _closed_at_the_end(AsyncClient(where))
+            keeper = keepers[where] = (generator, await generator.__anext__())
+        client: AsyncClient = keeper[1]
+        return client
+
+
+async def _closed_at_the_end(client: AsyncClient) -> AsyncGenerator[AsyncClient, None]:
+    try:
+        yield client
+    finally:
+        await client.redis.aclose()
+
+
+clients = Clients()

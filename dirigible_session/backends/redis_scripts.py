@@ -4,8 +4,7 @@ A session is one hash. A field ``a:NAME`` is an attribute: its place in the orde
 attributes were first set, a space, its JSON text. The other fields are ours: ``created`` and
 ``accessed`` in seconds since the epoch, ``interval``, ``until`` (the end, if that is a fixed
 date), ``listed`` (until when the index of the user's sessions knows it), and ``serial``, which
-grows with every change of an attribute and gives out the places. A session is there if
-``accessed`` is.
+grows with every change and gives out the places. A session is there if ``accessed`` is.
 
 Every script can be run a second time with the same outcome, since a connection that breaks does
 not tell whether the script ran.
@@ -13,7 +12,11 @@ not tell whether the script ran.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from hashlib import sha1
+from typing import Any
+
+Args = tuple[Any, ...]
 
 
 class Script:
@@ -25,6 +28,23 @@ class Script:
         self.text = text
         # The server's own name for a script, not a matter of security.
         self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True)
+class Call:
+    """One command for the server; with a script, the arguments after the script's name."""
+
+    args: Args
+    script: Script | None = None
+    #: What to send instead when the call is tried again; None: the same.
+    args_again: Args | None = None
+
+    def command(self, *, again: bool = False, by_text: bool = False) -> Args:
+        """Return what is sent: of a script its digest, or its text for a server that lost it."""
+        args = self.args_again if again and self.args_again is not None else self.args
+        if self.script is None:
+            return args
+        return ("EVAL", self.script.text, *args) if by_text else ("EVALSHA", self.script.sha, *args)
 
 
 #: Create or change a session, record its access, and let it expire when it ends.
@@ -46,7 +66,7 @@ end
 if not accessed or tonumber(given) > tonumber(accessed) then
   redis.call('HSET', key, 'accessed', given)
 end
-local changes = 0
+local changes = 0  -- the last access and the entry in the index are none
 if ARGV[6] == '1' then
   changes = 1
   for _, field in ipairs(redis.call('HKEYS', key)) do
@@ -62,7 +82,6 @@ local place = serial
 for i = last + 1, #ARGV, 2 do
   local field, value = ARGV[i], ARGV[i + 1]
   if string.sub(field, 1, 2) == 'a:' then
-    changes = 1
     local old = redis.call('HGET', key, field)
     local kept = old and string.match(old, '^%d+')
     if not kept then
@@ -71,6 +90,7 @@ for i = last + 1, #ARGV, 2 do
     end
     value = kept .. ' ' .. value
   end
+  if field ~= 'listed' then changes = 1 end
   redis.call('HSET', key, field, value)
 end
 if changes == 1 then
@@ -96,15 +116,32 @@ return 1
 #: Delete a session, if it is still as it was read.
 #:
 #: KEYS: the session. ARGV: the ``serial`` and the ``accessed`` that it must still have, "" for
-#: any. Returns the user's id as the JSON text that is stored, "" if the session has no user or is
-#: not there, and nil if it is not as it was read.
+#: any. Returns the id of the session's user as the JSON text that is stored, "" if it has none or
+#: is not there, and nil, with nothing deleted, if it is not as it was read.
 DELETE = Script("""\
-local found = redis.call('HMGET', KEYS[1], 'serial', 'accessed', 'a:_auth_user_id')
-if not found[2] then return '' end
-if ARGV[1] ~= '' and ARGV[1] ~= (found[1] or '0') then return nil end
-if ARGV[2] ~= '' and ARGV[2] ~= found[2] then return nil end
+local found = redis.call('HMGET', KEYS[1], 'accessed', 'serial', 'a:_auth_user_id')
+if not found[1] then return '' end
+if ARGV[1] ~= '' and ARGV[1] ~= (found[2] or '0') then return nil end
+if ARGV[2] ~= '' and ARGV[2] ~= found[1] then return nil end
 redis.call('DEL', KEYS[1])
 return string.match(found[3] or '', '^%d+ (.*)$') or ''
+""")
+
+#: Take a session away from its key, which changes: from now on it is not there any more.
+#:
+#: KEYS: the session. ARGV: the digest of its new key; milliseconds. What was stored is kept under
+#: the old key for so long, in a shape that is no session, for the case that the answer gets lost;
+#: who has it deletes it. Returns all fields with their values, none if the session is not there.
+MOVE = Script("""\
+local found = redis.call('HMGET', KEYS[1], 'accessed', 'moved_to')
+if found[1] then
+  redis.call('HSET', KEYS[1], 'moved_to', ARGV[1], 'left', found[1])
+  redis.call('HDEL', KEYS[1], 'accessed')
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+elseif found[2] ~= ARGV[1] then
+  return {}
+end
+return redis.call('HGETALL', KEYS[1])
 """)
 
 #: Note in a user's index until when a session may live, and forget those that can't live any more.
