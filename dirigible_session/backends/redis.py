@@ -11,7 +11,6 @@ there is never taken for one that is gone.
 
 from __future__ import annotations
 
-from dirigible_session.conf import conf
 from dirigible_session.lifecycle import Times
 
 from . import redis_steps as steps
@@ -20,7 +19,7 @@ from .mapping import Texts
 from .operations import Change, StoredData
 from .redis_clients import adrive, drive, target
 from .redis_listing import RedisListing
-from .redis_mapping import Keys, StoredHash
+from .redis_mapping import StoredHash
 from .redis_steps import Context
 
 
@@ -30,12 +29,7 @@ class SessionStore(RedisListing, EngineBase):
     can_list = True
 
     def _context(self) -> Context:
-        return Context(
-            Keys(target().prefix),
-            self.end_of,
-            self.get_session_cookie_age(),
-            conf.absolute_timeout,
-        )
+        return Context(target().keys, self.end_of, self.get_session_cookie_age)
 
     def _read(self, digest: str) -> StoredHash | None:
         return drive(steps.read(self._context(), digest))

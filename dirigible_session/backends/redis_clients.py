@@ -178,14 +178,14 @@ class Client:
         One round trip; on a cluster one for each call, since they may go to several nodes.
         StoreUnavailable if that is impossible.
         """
+        try:
+            return self._send(calls)
+        except Failure as error:
+            if not _worth_a_retry(error):
+                raise _unavailable(self.where, error) from error
         with _explained(self.where):
-            try:
-                return self._send(calls)
-            except Failure as error:
-                if not _worth_a_retry(error):
-                    raise
-                self._drop_connections()
-                return self._send(calls, again=True)
+            self._drop_connections()
+            return self._send(calls, again=True)
 
     def _send(self, calls: Sequence[Call], *, again: bool = False) -> list[Any]:
         if len(calls) == 1 or self.where.is_cluster:
@@ -257,17 +257,18 @@ class AsyncClient:
 
     async def run(self, calls: Sequence[Call]) -> list[Any]:
         """Async twin of :meth:`Client.run`."""
-        with _explained(self.where):
-            await self._wait_for_turn()
+        await self._wait_for_turn()
+        try:
             try:
                 return await self._send(calls)
             except Failure as error:
                 if not _worth_a_retry(error):
-                    raise
+                    raise _unavailable(self.where, error) from error
+            with _explained(self.where):
                 await self._drop_connections()
                 return await self._send(calls, again=True)
-            finally:
-                self._turn.release()
+        finally:
+            self._turn.release()
 
     async def _wait_for_turn(self) -> None:
         if not self._turn.locked():
@@ -276,9 +277,10 @@ class AsyncClient:
         try:
             await asyncio.wait_for(self._turn.acquire(), self.where.socket_timeout)
         except asyncio.TimeoutError:
-            raise redis.TimeoutError(
+            error = redis.TimeoutError(
                 f"{CONCURRENCY} calls of this event loop are under way, and none of them ended"
-            ) from None
+            )
+            raise _unavailable(self.where, error) from None
 
     async def _send(self, calls: Sequence[Call], *, again: bool = False) -> list[Any]:
         if len(calls) == 1 or self.where.is_cluster:

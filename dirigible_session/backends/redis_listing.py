@@ -41,9 +41,9 @@ class RedisListing:
         context = cls()._context()
         client = clients.of_process()
         for digests in _batches(_digests(client, context, query)):
-            for digest, stored in _read(client, context, digests):
+            for digest, stored, size in _read(client, context, digests):
                 if _is_wanted(stored, query):
-                    yield _record(digest, stored)
+                    yield _record(digest, stored, size)
 
     @classmethod
     def clear_expired(cls) -> None:
@@ -100,12 +100,12 @@ def _literal(key: bytes) -> bytes:
 
 def _read(
     client: Client, context: Context, digests: Sequence[str]
-) -> Iterator[tuple[str, StoredHash]]:
+) -> Iterator[tuple[str, StoredHash, int]]:
     calls = [Call(("HGETALL", context.keys.session(digest))) for digest in digests]
     for digest, fields in zip(digests, client.read_many(calls), strict=True):
         stored = mapping.parse(fields, context.end_of)
         if stored is not None:
-            yield digest, stored
+            yield digest, stored, mapping.size_of(fields)
 
 
 def _is_wanted(stored: StoredHash, query: Query) -> bool:
@@ -115,7 +115,7 @@ def _is_wanted(stored: StoredHash, query: Query) -> bool:
     return query.state == "all" or bool(stored.error) or is_over is (query.state == "expired")
 
 
-def _record(digest: str, stored: StoredHash) -> StoredSession:
+def _record(digest: str, stored: StoredHash, size: int) -> StoredSession:
     data: dict[str, Any] | None = None
     error = stored.error
     try:
@@ -123,7 +123,7 @@ def _record(digest: str, stored: StoredHash) -> StoredSession:
     except ValueError as problem:
         error = error or f"damaged: {type(problem).__name__}"
     times = None if stored.error else stored.times
-    return StoredSession(digest, data, times, stored.expires, stored.size, error)
+    return StoredSession(digest, data, times, stored.expires, size, error)
 
 
 def _clear_index(client: Client, context: Context) -> int:

@@ -54,35 +54,35 @@ class Call:
 #: timeout or ""; "1" if all attributes go first; how many fields to remove, these fields; then
 #: fields to set, each with its value. Returns 1, or 0 if the session is (not) there.
 SAVE = Script("""\
-local key, mode, now, given = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local found = redis.call('HMGET', key, 'accessed', 'serial')
-local accessed, serial = found[1], tonumber(found[2] or 0)
+local key, mode, now, accessed = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local head = {'accessed', 'serial', 'created', 'until', 'a:_session_expiry'}
+local is_head = {created = true, ['until'] = true, ['a:_session_expiry'] = true}
+local found = redis.call('HMGET', key, unpack(head))
 if mode == 'update' then
-  if not accessed then return 0 end
-elseif accessed and not (mode == 'again' and accessed == given) then
+  if not found[1] then return 0 end
+elseif found[1] and not (mode == 'again' and found[1] == accessed) then
   return 0
 end
+if found[1] and tonumber(found[1]) > tonumber(accessed) then accessed = found[1] end
 
-if not accessed or tonumber(given) > tonumber(accessed) then
-  redis.call('HSET', key, 'accessed', given)
-end
-local changes = 0  -- the last access and the entry in the index are none
+local last = 7 + tonumber(ARGV[7])
+local is_changed, is_other_head = false, last > 7
 if ARGV[6] == '1' then
-  changes = 1
+  is_changed, is_other_head = true, true
   for _, field in ipairs(redis.call('HKEYS', key)) do
     if string.sub(field, 1, 2) == 'a:' then redis.call('HDEL', key, field) end
   end
 end
-local last = 7 + tonumber(ARGV[7])
 for i = 8, last do
-  changes = 1
+  is_changed = true
   redis.call('HDEL', key, ARGV[i])
 end
-local place = serial
+local serial = tonumber(found[2] or 0)
+local place, sets = serial, {'accessed', accessed}
 for i = last + 1, #ARGV, 2 do
   local field, value = ARGV[i], ARGV[i + 1]
   if string.sub(field, 1, 2) == 'a:' then
-    local old = redis.call('HGET', key, field)
+    local old = found[1] and redis.call('HGET', key, field)
     local kept = old and string.match(old, '^%d+')
     if not kept then
       place = place + 1
@@ -90,23 +90,31 @@ for i = last + 1, #ARGV, 2 do
     end
     value = kept .. ' ' .. value
   end
-  if field ~= 'listed' then changes = 1 end
-  redis.call('HSET', key, field, value)
+  -- An entry in the index is no change of the session.
+  is_changed = is_changed or field ~= 'listed'
+  is_other_head = is_other_head or is_head[field]
+  sets[#sets + 1] = field
+  sets[#sets + 1] = value
 end
-if changes == 1 then
-  redis.call('HSET', key, 'serial', math.max(place, serial + 1))
+if is_changed then
+  sets[#sets + 1] = 'serial'
+  sets[#sets + 1] = math.max(place, serial + 1)
+end
+-- Lua takes some thousand arguments at once.
+for i = 1, #sets, 2000 do
+  redis.call('HSET', key, unpack(sets, i, math.min(i + 1999, #sets)))
 end
 
-found = redis.call('HMGET', key, 'created', 'accessed', 'a:_session_expiry', 'until')
-local expiry = string.match(found[3] or '', '^%d+ (.*)$')
-local ends = tonumber(found[2]) + tonumber(ARGV[4])
+if is_other_head then found = redis.call('HMGET', key, unpack(head)) end
+local expiry = string.match(found[5] or '', '^%d+ (.*)$')
+local ends = tonumber(accessed) + tonumber(ARGV[4])
 if expiry and tonumber(expiry) and tonumber(expiry) ~= 0 then
-  ends = tonumber(found[2]) + tonumber(expiry)
+  ends = tonumber(accessed) + tonumber(expiry)
 elseif expiry and string.sub(expiry, 1, 1) == '"' and found[4] then
   ends = tonumber(found[4])
 end
 if ARGV[5] ~= '' then
-  ends = math.min(ends, tonumber(found[1]) + tonumber(ARGV[5]))
+  ends = math.min(ends, tonumber(found[3]) + tonumber(ARGV[5]))
 end
 local left = math.max(0, math.min(math.ceil((ends - now) * 1000), 1e14))
 redis.call('PEXPIRE', key, string.format('%.0f', left))

@@ -11,17 +11,21 @@ reader finds out, but no session is there that it does not name.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from django.contrib.auth import SESSION_KEY
+
+from dirigible_session.conf import conf
 from dirigible_session.lifecycle import Times
 
 from . import redis_mapping as mapping
 from .mapping import Delta, Texts, merged_times
 from .operations import Change, StoredData
-from .redis_mapping import EndOf, Keys, Pairs, StoredHash
+from .redis_mapping import EndOf, Pairs, StoredHash
 from .redis_scripts import DELETE, LIST, MOVE, SAVE, Call
+from .redis_url import Keys
 
 T = TypeVar("T")
 Steps = Generator[Sequence[Call], list[Any], T]
@@ -31,18 +35,16 @@ Steps = Generator[Sequence[Call], list[Any], T]
 MOVED = 60_000
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """What the operations of one store have in common."""
 
     keys: Keys
     end_of: EndOf
-    #: The interval of a session that has none of its own, in seconds.
-    cookie_age: float
-    absolute_timeout: float | None
+    #: Returns the interval of a session that has none of its own, in seconds.
+    cookie_age: Callable[[], float]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Save:
     """What a call of the script SAVE writes."""
 
@@ -162,7 +164,7 @@ def _replacement(digest: str, texts: Texts, times: Times) -> Save:
 
 def _save(context: Context, save: Save) -> Steps[StoredHash | None]:
     now = time.time()
-    user = mapping.user_of_texts(save.texts)
+    user = mapping.user_of(save.texts.get(SESSION_KEY))
     end = mapping.end(save.texts, save.times, context.end_of)
     old_user = None if save.stored is None else save.stored.user
     listed = 0.0 if save.stored is None or user != old_user else save.stored.listed
@@ -180,16 +182,16 @@ def _save(context: Context, save: Save) -> Steps[StoredHash | None]:
     answers = yield calls
     if not answers[place]:
         return None
-    return StoredHash(save.times, end, save.texts, user=user, listed=listed)
+    return StoredHash(save.times, end, save.texts, listed=listed)
 
 
 def _saved(context: Context, save: Save, pairs: Pairs, now: float) -> Call:
     removed = [*map(mapping.field_of, save.delta.removed), *save.removed]
-    timeout = context.absolute_timeout
+    timeout = conf.absolute_timeout
     rest = (
         repr(now),
         repr(save.times.accessed),
-        repr(float(context.cookie_age)),
+        repr(float(context.cookie_age())),
         "" if timeout is None else repr(float(timeout)),
         "1" if save.delta.clears else "",
         len(removed),

@@ -34,13 +34,6 @@ def _seconds(value: str) -> float:
     return seconds
 
 
-def _count(value: str) -> int:
-    count = int(value)
-    if count < 1:
-        raise ValueError(value)
-    return count
-
-
 def _flag(value: str) -> bool:
     if value.lower() not in _TRUE + _FALSE:
         raise ValueError(value)
@@ -55,7 +48,6 @@ OPTIONS: dict[str, Any] = {
     "socket_connect_timeout": _seconds,
     "socket_keepalive": _flag,
     "health_check_interval": _seconds,
-    "max_connections": _count,
     "client_name": str,
     "username": str,
     "password": str,
@@ -68,7 +60,27 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
+class Keys:
+    """The names of the keys that are ours."""
+
+    __slots__ = ("_session", "_user", "prefix")
+
+    def __init__(self, prefix: str) -> None:
+        #: What the name of every key begins with.
+        self.prefix = prefix
+        self._session = f"{prefix}session:".encode()
+        self._user = f"{prefix}user:".encode()
+
+    def session(self, digest: str) -> bytes:
+        """Return the key of a session's hash."""
+        return self._session + digest.encode()
+
+    def user(self, user_id: str) -> bytes:
+        """Return the key of the index of a user's sessions."""
+        return self._user + user_id.encode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True, eq=False)
 class Target:
     """One server, or one cluster, and the keys that are ours there."""
 
@@ -77,8 +89,7 @@ class Target:
     #: Host and port of the other nodes that the URL names.
     other_nodes: tuple[tuple[str, int], ...]
     is_cluster: bool
-    #: What the name of every key begins with.
-    prefix: str
+    keys: Keys
     #: Seconds that an answer may take.
     socket_timeout: float
     #: How to name the server in a message: without user and password.
@@ -114,7 +125,7 @@ def parse(url: object) -> Target:
         url=f"{scheme}://{netloc}{parts.path}" + (f"?{query}" if query else ""),
         other_nodes=tuple(nodes[1:]),
         is_cluster=is_cluster,
-        prefix=options.get("prefix", DEFAULT_PREFIX),
+        keys=Keys(options.get("prefix", DEFAULT_PREFIX)),
         socket_timeout=options.get("socket_timeout", SOCKET_TIMEOUT),
         shown=f"{parts.scheme}://" + ",".join(map(_netloc, nodes)) + parts.path,
     )

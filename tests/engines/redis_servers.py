@@ -1,8 +1,8 @@
 """Redis servers for the tests: the ones that the environment names, else ones of our own.
 
-``DIRIGIBLE_TEST_REDIS_URL`` and ``DIRIGIBLE_TEST_REDIS_CLUSTER_URL`` name them as
-``DIRIGIBLE_SESSION_REDIS_URL`` does. Our own need ``redis-server`` and ``redis-cli`` (or Valkey's) on the
-PATH; without them the tests are skipped, and fail where ``CI`` is "true".
+``DIRIGIBLE_TEST_REDIS_URL`` and ``DIRIGIBLE_TEST_REDIS_CLUSTER_URL`` name them as the setting
+``DIRIGIBLE_SESSION_REDIS_URL`` does. Our own need ``redis-server`` and ``redis-cli``, or Valkey's,
+on the PATH; without them the tests are skipped, and fail where ``CI`` is "true".
 """
 
 from __future__ import annotations
