@@ -1,0 +1,347 @@
+"""When Redis is away, ill or new: a clear error or a session that is as it was, and no hang."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.sessions.backends.base import UpdateError
+
+from dirigible_session.backends.redis_clients import clients
+from dirigible_session.exceptions import StoreUnavailable
+
+from .contract import Api, api  # noqa: F401
+from .redis_servers import Server, running
+
+TIMEOUT = 0.3
+
+
+@pytest.fixture
+def server(settings: Any) -> Iterator[Server]:
+    """A server of our own that keeps its data when told to, set up as the store of sessions."""
+    settings.SESSION_ENGINE = "dirigible_session.backends.redis"
+    with running("--appendonly", "yes", "--appendfsync", "always") as server:
+        use(settings, server.port)
+        yield server
+        clients.close()
+
+
+def use(settings: Any, port: int) -> None:
+    url = f"redis://127.0.0.1:{port}/0?socket_timeout={TIMEOUT}&socket_connect_timeout={TIMEOUT}"
+    settings.DIRIGIBLE_SESSION_REDIS_URL = url
+
+
+def store(key: str | None = None) -> Any:
+    return import_module("dirigible_session.backends.redis").SessionStore(key)
+
+
+def new(**attributes: Any) -> str:
+    session = store()
+    session.update(attributes)
+    session.save()
+    return session.session_key
+
+
+def loaded(key: str) -> Any:
+    session = store(key)
+    session.keys()
+    return session
+
+
+def content(key: str) -> dict[str, Any]:
+    return dict(store(key).items())
+
+
+class TestAServerThatIsDown:
+    def test_a_load_says_so_and_keeps_the_key(self, server: Server, api: Api) -> None:
+        key = new(a=1)
+        server.stop()
+        session = store(key)
+        with pytest.raises(StoreUnavailable, match="can't be reached"):
+            api.load(session)
+        assert session.session_key == key
+
+    def test_a_save_says_so_and_not_that_the_session_is_gone(
+        self, server: Server, api: Api
+    ) -> None:
+        session = loaded(new(a=1))
+        server.stop()
+        session["a"] = 2
+        with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{server.port}"):
+            api.save(session)
+
+    def test_a_touch_a_deletion_and_a_listing_say_so(self, server: Server, api: Api) -> None:
+        session = loaded(new(a=1))
+        server.stop()
+        with pytest.raises(StoreUnavailable):
+            api.touch(session, time.time() + 100)
+        with pytest.raises(StoreUnavailable):
+            api.delete(session)
+        with pytest.raises(StoreUnavailable):
+            type(session).clear_expired()
+
+    def test_it_is_used_again_when_it_is_back_with_its_data(self, server: Server, api: Api) -> None:
+        key = new(a=1)
+        session = loaded(key)
+        server.stop()
+        with pytest.raises(StoreUnavailable):
+            api.load(store(key))
+        server.start()
+        session["b"] = 2
+        api.save(session)
+        assert content(key) == {"a": 1, "b": 2}
+
+    def test_a_restart_between_two_calls_is_not_noticed(self, server: Server, api: Api) -> None:
+        key = new(a=1)
+        session = loaded(key)
+        server.stop()
+        server.start()
+        session["b"] = 2
+        api.save(session)
+        assert content(key) == {"a": 1, "b": 2}
+
+    def test_one_that_is_back_empty_has_no_session_and_gets_none_back(
+        self, server: Server, api: Api
+    ) -> None:
+        key = new(a=1)
+        session = loaded(key)
+        server.redis.flushall()
+        server.stop()
+        server.start()
+        session["b"] = 2
+        with pytest.raises(UpdateError):
+            api.save(session)
+        assert api.load(store(key)) == {}
+        assert server.redis.dbsize() == 0
+
+
+class TestAServerThatRefuses:
+    def test_without_memory_it_takes_no_change_and_says_so(self, server: Server, api: Api) -> None:
+        key = new(a=1, b=1)
+        session = loaded(key)
+        server.redis.config_set("maxmemory-policy", "noeviction")
+        server.redis.config_set("maxmemory", "1")
+        session["a"] = 2
+        session["b"] = 2
+        with pytest.raises(StoreUnavailable, match="memory"):
+            api.save(session)
+        with pytest.raises(StoreUnavailable, match="maxmemory"):
+            api.save(store())
+        assert content(key) == {"a": 1, "b": 1}
+
+    def test_without_memory_a_session_can_still_be_ended(self, server: Server, api: Api) -> None:
+        key = new(a=1, _auth_user_id="7")
+        server.redis.config_set("maxmemory", "1")
+        api.flush(loaded(key))
+        assert server.redis.dbsize() == 0
+
+    def test_a_replica_says_that_it_takes_no_writes(
+        self, server: Server, api: Api, settings: Any
+    ) -> None:
+        key = new(a=1)
+        with running("--replicaof", "127.0.0.1", str(server.port)) as replica:
+            until(lambda: replica.redis.info("replication")["master_link_status"] == "up")
+            use(settings, replica.port)
+            session = loaded(key)
+            assert session["a"] == 1
+            session["a"] = 2
+            with pytest.raises(StoreUnavailable, match="replica"):
+                api.save(session)
+
+    def test_one_that_became_the_primary_is_used_again(
+        self, server: Server, api: Api, settings: Any
+    ) -> None:
+        key = new(a=1)
+        with running("--replicaof", "127.0.0.1", str(server.port)) as replica:
+            until(lambda: replica.redis.info("replication")["master_link_status"] == "up")
+            use(settings, replica.port)
+            session = loaded(key)
+            replica.redis.replicaof("NO", "ONE")
+            session["a"] = 2
+            api.save(session)
+            assert content(key) == {"a": 2}
+
+    def test_a_wrong_password_is_named_as_the_reason_and_not_shown(
+        self, server: Server, api: Api, settings: Any
+    ) -> None:
+        server.redis.config_set("requirepass", "right")
+        settings.DIRIGIBLE_SESSION_REDIS_URL = f"redis://:wrong@127.0.0.1:{server.port}/0"
+        with pytest.raises(StoreUnavailable, match="password") as raised:
+            api.load(store("a" * 32))
+        assert "wrong" not in str(raised.value)
+
+    def test_a_key_of_another_kind_is_an_error_and_no_empty_session(
+        self, server: Server, api: Api
+    ) -> None:
+        session = store("a" * 32)
+        server.redis.set(f"dirigible:session:{session.digest}", "text")
+        with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+            api.load(session)
+
+
+class TestALostScriptCache:
+    def test_every_operation_goes_on(self, server: Server, api: Api) -> None:
+        session = store()
+        for step in ("save", "save", "cycle_key", "flush"):
+            server.redis.script_flush()
+            session["_auth_user_id"] = "7"
+            session[step] = 1
+            getattr(api, step)(session)
+        assert server.redis.dbsize() == 0
+
+    def test_a_touch_goes_on(self, server: Server, api: Api) -> None:
+        session = loaded(new(_auth_user_id="7"))
+        server.redis.script_flush()
+        assert api.touch(session, time.time() + 40 * 24 * 3600) is True
+
+
+class TestAConnectionThatBreaks:
+    """A proxy passes each call on and breaks the connection before the answer, or never answers."""
+
+    @pytest.mark.parametrize("reached", [True, False], ids=["after", "before"])
+    @pytest.mark.parametrize("step", ["save", "touch", "cycle_key", "flush", "create"])
+    def test_the_call_is_done_once(
+        self, server: Server, api: Api, settings: Any, step: str, reached: bool
+    ) -> None:
+        key = new(a=1, _auth_user_id="7")
+        with Proxy(server.port) as proxy:
+            use(settings, proxy.port)
+            session = loaded(key)
+            session["b"] = 2
+            proxy.cut_next(reached=reached)
+            if step == "touch":
+                assert api.touch(session, time.time() + 100) is True
+            else:
+                getattr(api, step)(session)
+            assert proxy.cuts == 1
+            names = {stored.digest: dict(stored.data) for stored in listed()}
+            mine = {"a": 1, "_auth_user_id": "7"}
+            assert (
+                names
+                == {
+                    "save": {session.digest: mine | {"b": 2}},
+                    "touch": {session.digest: mine},
+                    "cycle_key": {session.digest: mine | {"b": 2}},
+                    "flush": {},
+                    "create": {session.digest: mine | {"b": 2}, store(key).digest: mine},
+                }[step]
+            )
+            clients.close()
+
+    def test_one_that_breaks_twice_is_a_clear_error(
+        self, server: Server, api: Api, settings: Any
+    ) -> None:
+        with Proxy(server.port) as proxy:
+            use(settings, proxy.port)
+            proxy.cut_next(2, reached=True)
+            session = store()
+            session["a"] = 1
+            with pytest.raises(StoreUnavailable):
+                api.save(session)
+            clients.close()
+
+    def test_one_that_never_answers_is_given_up_after_its_time(
+        self, server: Server, api: Api
+    ) -> None:
+        key = new(a=1)
+        session = loaded(key)
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreUnavailable, match="socket_timeout 0.3 s"):
+                api.load(store(key))
+            session["a"] = 2
+            with pytest.raises(StoreUnavailable, match="in time"):
+                api.save(session)
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        until(server.redis.ping)
+        assert content(key)["a"] in (1, 2)
+
+
+def listed() -> list[Any]:
+    from dirigible_session.backends.base import Query
+
+    return list(type(store()).list_stored(Query(now=time.time())))
+
+
+def until(condition: Any) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+class Proxy:
+    """Stands before a server and breaks connections when it is told to."""
+
+    def __init__(self, port: int) -> None:
+        self._target = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = []
+        self._left = 0
+        self._reached = True
+        self.cuts = 0
+        self.port = self._listener.getsockname()[1]
+
+    def cut_next(self, times: int = 1, *, reached: bool) -> None:
+        """Break the connection at the next scripts, which the server has got or not."""
+        self._left, self._reached = times, reached
+
+    def __enter__(self) -> Proxy:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for sock in [self._listener, *self._sockets]:
+            close(sock)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(self._target)
+            self._sockets += (near, far)
+            threading.Thread(target=self._requests, args=(near, far), daemon=True).start()
+
+    def _requests(self, near: socket.socket, far: socket.socket) -> None:
+        try:
+            while data := near.recv(1 << 20):
+                is_cut = self._left > 0 and b"EVALSHA" in data
+                if not is_cut or self._reached:
+                    far.sendall(data)
+                    answer = far.recv(1 << 20)
+                if is_cut:
+                    self._left -= 1
+                    self.cuts += 1
+                    break
+                near.sendall(answer)
+        except OSError:
+            pass
+        close(near)
+        close(far)
+
+
+def close(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    sock.close()
+
+
+def test_the_async_clients_need_no_loop_that_lives_on(server: Server) -> None:
+    key = new(a=1)
+
+    async def read() -> Any:
+        return await store(key).aget("a")
+
+    assert [async_to_sync(read)() for _ in range(3)] == [1, 1, 1]
