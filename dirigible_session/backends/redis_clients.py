@@ -245,6 +245,8 @@ class AsyncClient:
     def __init__(self, where: Target) -> None:
         self.where = where
         self._turn = asyncio.Semaphore(CONCURRENCY)
+        self._start = asyncio.Lock()
+        self._is_started = not where.is_cluster
         options = OPTIONS | {"max_connections": THREADS, "retry": AsyncRetry(NoBackoff(), 0)}
         if where.is_cluster:
             nodes = [redis.asyncio.cluster.ClusterNode(*node) for node in where.other_nodes]
@@ -259,6 +261,8 @@ class AsyncClient:
         """Async twin of :meth:`Client.run`."""
         await self._wait_for_turn()
         try:
+            if not self._is_started:
+                await self._find_nodes()
             try:
                 return await self._send(calls)
             except Failure as error:
@@ -269,6 +273,14 @@ class AsyncClient:
                 return await self._send(calls, again=True)
         finally:
             self._turn.release()
+
+    async def _find_nodes(self) -> None:
+        # Tasks that find the nodes for themselves break off each other's connections.
+        async with self._start:
+            if not self._is_started:
+                with _explained(self.where):
+                    await self.redis.initialize()
+                self._is_started = True
 
     async def _wait_for_turn(self) -> None:
         if not self._turn.locked():

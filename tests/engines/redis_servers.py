@@ -115,7 +115,8 @@ def _is_complete(server: Server) -> bool:
     return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(NODES)
 
 
-def with_prefix(url: str, prefix: str | None = None) -> str:
-    """Return the URL with keys of its own, so that tests keep out of each other's way."""
+def with_prefix(url: str) -> str:
+    """Return the URL with keys, and a name, of its own, so that tests stay apart."""
     mark = "&" if "?" in url else "?"
-    return f"{url}{mark}prefix={prefix or f'test-{uuid4().hex}:'}"
+    name = f"test-{uuid4().hex}"
+    return f"{url}{mark}prefix={name}:&client_name={name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .contract import EngineContract, api  # noqa: F401
+from .contract import EngineContract
 
 
 @pytest.mark.usefixtures("redis_server")

@@ -1,0 +1,191 @@
+"""Real threads against a real server: nothing is lost, and nothing that ended comes back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import Any
+
+import pytest
+from django.contrib.sessions.backends.base import UpdateError
+
+from dirigible_session import handles
+
+UPDATES = 400
+RACES = 1000
+
+
+def store(key: str | None = None) -> Any:
+    return import_module("dirigible_session.backends.redis").SessionStore(key)
+
+
+def new(**attributes: Any) -> str:
+    session = store()
+    session.update(attributes)
+    session.save()
+    return session.session_key
+
+
+def at_once(*actions: Callable[[], None]) -> None:
+    """Run the actions in threads that all start at the same moment."""
+    barrier = threading.Barrier(len(actions))
+
+    def run(action: Callable[[], None]) -> None:
+        barrier.wait()
+        action()
+
+    with ThreadPoolExecutor(len(actions)) as pool:
+        for done in [pool.submit(run, action) for action in actions]:
+            done.result()
+
+
+@pytest.mark.usefixtures("redis_anywhere")
+@pytest.mark.parametrize("threads", [8, 32])
+def test_400_updates_by_many_threads_are_all_kept(threads: int) -> None:
+    key = new(start=0)
+
+    def update(name: str) -> None:
+        session = store(key)
+        session.keys()
+        session[name] = name
+        session.save()
+
+    names = [f"n{number}" for number in range(UPDATES)]
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(update, name) for name in names]:
+            done.result()
+    assert set(store(key).keys()) == {"start", *names}
+
+
+@pytest.mark.usefixtures("redis_anywhere")
+def test_updates_go_with_a_session_whose_key_changes_meanwhile() -> None:
+    key = new(start=0)
+    written = set()
+    current = [key]
+
+    def write(worker: int) -> None:
+        for number in range(20):
+            session = store(current[0])
+            if "start" not in session:
+                continue
+            name = f"w{worker}n{number}"
+            session[name] = 1
+            try:
+                session.save()
+            except UpdateError:
+                continue
+            written.add(name)
+
+    def change() -> None:
+        for _ in range(20):
+            session = store(current[0])
+            session.cycle_key()
+            current[0] = session.session_key
+
+    at_once(*[lambda worker=worker: write(worker) for worker in range(4)], change)
+    assert set(store(current[0]).keys()) == {"start", *written}
+    assert len(written) > 0
+
+
+def save_late(writer: Any, barrier: threading.Barrier) -> bool:
+    """Save; return whether the session was gone."""
+    barrier.wait()
+    try:
+        writer.save()
+    except UpdateError:
+        return True
+    return False
+
+
+def touch_late(writer: Any, barrier: threading.Barrier) -> bool:
+    barrier.wait()
+    return not writer.touch(2e9)
+
+
+def end_late(ender: Any, barrier: threading.Barrier) -> None:
+    barrier.wait()
+    ender.flush()
+
+
+def test_nothing_comes_back_in_1000_races_of_a_writer_with_an_end(redis_anywhere: Any) -> None:
+    interrupted = 0
+    with ThreadPoolExecutor(1) as pool:
+        for number in range(RACES):
+            key = new(a=1)
+            writer, ender = store(key), store(key)
+            writer.update({"b": 2, "c": 3})
+            del writer["a"]
+            barrier = threading.Barrier(2)
+
+            writing = pool.submit(touch_late if number % 3 == 2 else save_late, writer, barrier)
+            end_late(ender, barrier)
+            interrupted += writing.result()
+            stored = f"{redis_anywhere.where.keys.prefix}session:{handles.digest(key)}"
+            assert redis_anywhere.redis.exists(stored) == 0
+    # Both orders came up, so there were races.
+    assert 0 < interrupted < RACES
+
+
+def test_an_end_in_the_middle_of_a_change_of_key_is_final(
+    redis_anywhere: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = new(a=1, _auth_user_id="7")
+    session = store(key)
+    session.keys()
+    client = redis_anywhere
+    run = client.run
+
+    def run_late(calls: Any) -> Any:
+        monkeypatch.setattr(client, "run", run)
+        answers = run(calls)
+        store(key).flush()
+        return answers
+
+    monkeypatch.setattr(client, "run", run_late)
+    session.cycle_key()
+    with pytest.raises(UpdateError):
+        session.save()
+    assert not list(client.redis.scan_iter(match=f"{client.where.keys.prefix}*"))
+
+
+@pytest.mark.parametrize("rounds", [1, 2], ids=["after-the-copy", "after-the-move"])
+def test_a_write_in_the_middle_of_a_change_of_key_is_kept_or_refused(
+    redis_anywhere: Any, monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
+    key = new(a=1, b=1, c=1)
+    session, rival = store(key), store(key)
+    session["mine"] = 1
+    session.pop("c")
+    rival["a"] = "rival"
+    rival["theirs"] = 1
+    del rival["b"]
+    client = redis_anywhere
+    run = client.run
+    left = [rounds]
+    refused = []
+
+    def run_late(calls: Any) -> Any:
+        answers = run(calls)
+        left[0] -= 1
+        if left[0] == 0:
+            monkeypatch.setattr(client, "run", run)
+            try:
+                rival.save()
+            except UpdateError:
+                refused.append(True)
+        return answers
+
+    monkeypatch.setattr(client, "run", run_late)
+    session.cycle_key()
+    content = dict(store(session.session_key).items())
+    if rounds == 1:
+        assert content == {"a": "rival", "theirs": 1, "mine": 1}
+        assert list(content) == ["a", "theirs", "mine"]
+    else:
+        assert refused == [True]
+        assert content == {"a": 1, "b": 1, "mine": 1}
+    assert not redis_anywhere.redis.exists(
+        f"{client.where.keys.prefix}session:{handles.digest(key)}"
+    )
