@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
+
+from .redis_servers import running, running_cluster, with_prefix
 
 #: The mark of a test whose threads use the database.
 THREADED = pytest.mark.django_db(transaction=True)
@@ -83,3 +86,54 @@ def queries() -> Callable[..., Any]:
             yield ran
 
     return watched
+
+
+@pytest.fixture(scope="session")
+def redis_server_url() -> Iterator[str]:
+    url = os.environ.get("DIRIGIBLE_TEST_REDIS_URL")
+    if url:
+        yield url
+    else:
+        with running() as server:
+            yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_url() -> Iterator[str]:
+    url = os.environ.get("DIRIGIBLE_TEST_REDIS_CLUSTER_URL")
+    if url:
+        yield url
+    else:
+        with running_cluster() as servers:
+            yield "redis+cluster://" + ",".join(f"127.0.0.1:{s.port}" for s in servers)
+
+
+def use_redis(settings: Any, url: str) -> Iterator[Any]:
+    """Let the engine use this server, with keys that are gone afterwards; gives the client."""
+    from dirigible_session.backends.redis_clients import clients
+
+    settings.SESSION_ENGINE = "dirigible_session.backends.redis"
+    settings.DIRIGIBLE_SESSION_REDIS_URL = with_prefix(url)
+    client = clients.of_process()
+    yield client
+    for key in list(client.redis.scan_iter(match=f"{client.where.keys.prefix}*", count=1000)):
+        client.redis.delete(key)
+    clients.close()
+
+
+@pytest.fixture
+def redis_server(settings: Any, redis_server_url: str) -> Iterator[Any]:
+    """A single server, set up as the store of sessions."""
+    yield from use_redis(settings, redis_server_url)
+
+
+@pytest.fixture
+def redis_cluster(settings: Any, redis_cluster_url: str) -> Iterator[Any]:
+    """A cluster of three nodes, set up as the store of sessions."""
+    yield from use_redis(settings, redis_cluster_url)
+
+
+@pytest.fixture(params=["server", "cluster"])
+def redis_anywhere(request: pytest.FixtureRequest) -> Any:
+    """A single server, then a cluster."""
+    return request.getfixturevalue(f"redis_{request.param}")

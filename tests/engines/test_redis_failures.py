@@ -18,7 +18,7 @@ from django.contrib.sessions.backends.base import UpdateError
 from dirigible_session.backends.redis_clients import clients
 from dirigible_session.exceptions import StoreUnavailable
 
-from .contract import Api
+from .conftest import Api
 from .redis_servers import Server, running
 
 TIMEOUT = 0.3
