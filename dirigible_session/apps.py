@@ -14,7 +14,7 @@ class DirigibleSessionConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks."""
-        from . import checks, engine_checks
+        from . import checks, engine_checks, redis_checks
 
-        checks.register_all()
-        engine_checks.register_all()
+        for module in (checks, engine_checks, redis_checks):
+            module.register_all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -12,10 +13,11 @@ from dirigible_session.handles import DIGEST_LENGTH
 
 from . import redis_mapping as mapping
 from .base import Query, StoredSession
+from .mapping import indexed_user
 from .redis_clients import Client, clients
 from .redis_mapping import StoredHash
 from .redis_scripts import DELETE, Call
-from .redis_steps import Context, listed_call
+from .redis_steps import Context, listed_call, unlisted_call
 
 logger = logging.getLogger("dirigible_session")
 
@@ -40,6 +42,8 @@ class RedisListing:
         """
         context = cls()._context()
         client = clients.of_process()
+        if query.user_id is not None:
+            query = replace(query, user_id=indexed_user(query.user_id))
         for digests in _batches(_digests(client, context, query)):
             for digest, stored, size in _read(client, context, digests):
                 if _is_wanted(stored, query):
@@ -153,8 +157,10 @@ def _clear_sessions(client: Client, context: Context) -> tuple[int, int]:
                 # Unless a visit came between.
                 accessed = repr(head.times.accessed)
                 key = context.keys.session(digest)
-                answer = client.run([Call((1, key, head.serial, accessed), DELETE)])[0]
+                (answer,) = client.run([Call((1, key, head.serial, accessed), DELETE)])
                 ended += answer is not None
+                if answer and head.user is not None:
+                    client.run([unlisted_call(context, digest, head.user)])
             elif head.user is not None:
                 live.append((digest, head.user, head))
         known = client.read_many(

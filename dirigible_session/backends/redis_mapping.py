@@ -61,16 +61,18 @@ class StoredHash:
     @property
     def user(self) -> str | None:
         """What the session's user is found by; None: nobody is logged in."""
-        try:
-            return user_of(self.texts.get(SESSION_KEY))
-        except ValueError:
-            # Damaged, as parsed() says too: whoever it was, it loads as nobody.
-            return None
+        return user_of(self.texts.get(SESSION_KEY))
 
 
 def user_of(text: str | bytes | None) -> str | None:
     """Return what a user is found by whose id has this JSON text; None: there is no user."""
-    return mapping.user_of({SESSION_KEY: json.loads(text)}) if text else None
+    if not text:
+        return None
+    try:
+        return mapping.user_of({SESSION_KEY: json.loads(text)})
+    except ValueError:
+        # Damaged, as a reader of the session is told: whoever it was, it loads as nobody.
+        return None
 
 
 def field_of(name: str) -> bytes:

@@ -112,7 +112,7 @@ def remove(context: Context, digest: str) -> Steps[None]:
     (user_text,) = yield [Call((1, context.keys.session(digest), "", ""), DELETE)]
     user = mapping.user_of(user_text)
     if user is not None:
-        yield [_unlisted(context, digest, user)]
+        yield [unlisted_call(context, digest, user)]
 
 
 def change_key(context: Context, digest: str, change: Change) -> Steps[StoredHash | None]:
@@ -134,7 +134,7 @@ def change_key(context: Context, digest: str, change: Change) -> Steps[StoredHas
         raise AssertionError("what has a last access is a session")
     clean_up = [Call(("DEL", context.keys.session(digest)))]
     if moved.user is not None:
-        clean_up.append(_unlisted(context, digest, moved.user))
+        clean_up.append(unlisted_call(context, digest, moved.user))
     before = moved.times if change.loaded is None else change.loaded.times
     texts = change.delta.laid_over(moved.texts)
     times = merged_times(before, change.times, moved.times)
@@ -178,7 +178,7 @@ def _save(context: Context, save: Save) -> Steps[StoredHash | None]:
     place = len(calls)
     calls.append(_saved(context, save, pairs, now))
     if old_user is not None and old_user != user:
-        calls.append(_unlisted(context, save.digest, old_user))
+        calls.append(unlisted_call(context, save.digest, old_user))
     answers = yield calls
     if not answers[place]:
         return None
@@ -209,5 +209,6 @@ def listed_call(context: Context, digest: str, user: str, until: float, now: flo
     return Call((1, context.keys.user(user), repr(now), digest, repr(until)), LIST)
 
 
-def _unlisted(context: Context, digest: str, user: str) -> Call:
+def unlisted_call(context: Context, digest: str, user: str) -> Call:
+    """Return the call that removes a session from the index."""
     return Call(("ZREM", context.keys.user(user), digest))
