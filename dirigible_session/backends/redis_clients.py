@@ -37,6 +37,8 @@ try:
         RedisError,
     )
     from redis.retry import Retry
+
+    from .redis_wire import Wire
 except ModuleNotFoundError as error:
     raise ImproperlyConfigured(
         "dirigible_session: the Redis engine needs redis-py. Install it with "
@@ -101,6 +103,10 @@ def _unavailable(where: Target, error: Exception) -> StoreUnavailable:
     return StoreUnavailable(f"dirigible_session: Redis at {where.shown} {problem}.")
 
 
+def _options() -> dict[str, Any]:
+    return OPTIONS | {"max_connections": THREADS, "retry": Retry(NoBackoff(), 0)}
+
+
 @contextmanager
 def _explained(where: Target) -> Iterator[None]:
     try:
@@ -153,6 +159,9 @@ class Client:
         self.where = where
         self._lock = threading.Lock()
         self._redis: Any = None
+        pool = None if where.is_cluster else redis.ConnectionPool.from_url(where.url, **_options())
+        self._wire = None if pool is None else Wire(pool)
+        self._pool = pool
 
     @property
     def redis(self) -> Any:
@@ -164,13 +173,13 @@ class Client:
         return self._redis
 
     def _made(self) -> Any:
-        options = OPTIONS | {"max_connections": THREADS, "retry": Retry(NoBackoff(), 0)}
-        if not self.where.is_cluster:
-            pool = redis.ConnectionPool.from_url(self.where.url, **options)
-            return redis.Redis(connection_pool=pool)
+        if self._pool is not None:
+            return redis.Redis(connection_pool=self._pool)
         node_class: Any = redis.cluster.ClusterNode
         nodes = [node_class(*node) for node in self.where.other_nodes]
-        return redis.cluster.RedisCluster.from_url(self.where.url, startup_nodes=nodes, **options)
+        return redis.cluster.RedisCluster.from_url(
+            self.where.url, startup_nodes=nodes, **_options()
+        )
 
     def run(self, calls: Sequence[Call]) -> list[Any]:
         """Do the calls in this order and return their answers.
@@ -184,19 +193,21 @@ class Client:
             if not _worth_a_retry(error):
                 raise _unavailable(self.where, error) from error
         with _explained(self.where):
-            self._drop_connections()
+            if self._wire is not None:
+                # The others are as broken as this one, and the name may stand for another server
+                # by now. A client of a cluster finds that out by itself.
+                self._wire.disconnect()
             return self._send(calls, again=True)
 
     def _send(self, calls: Sequence[Call], *, again: bool = False) -> list[Any]:
-        if len(calls) == 1 or self.where.is_cluster:
+        if self._wire is None:
             return [self._send_one(call, again=again) for call in calls]
-        pipeline = self.redis.pipeline(transaction=False)
-        for call in calls:
-            pipeline.execute_command(*call.command(again=again))
-        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        answers = self._wire.send([call.command(again=again) for call in calls])
         for place in _lost_scripts(answers):
             command = calls[place].command(again=again, by_text=True)
-            answers[place] = self.redis.execute_command(*command)
+            (answers[place],) = self._wire.send([command])
+            if isinstance(answers[place], Exception):
+                raise answers[place]
         return answers
 
     def _send_one(self, call: Call, *, again: bool) -> Any:
@@ -205,18 +216,14 @@ class Client:
         except NoScriptError:
             return self.redis.execute_command(*call.command(again=again, by_text=True))
 
-    def _drop_connections(self) -> None:
-        # The others are as broken as this one, and the name may stand for another server by now.
-        # A client of a cluster finds that out by itself.
-        if not self.where.is_cluster:
-            self.redis.connection_pool.disconnect(inuse_connections=False)
-
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
             made, self._redis = self._redis, None
         if made is not None:
             made.close()
+        if self._wire is not None:
+            self._wire.disconnect()
 
     def read_many(self, calls: Sequence[Call]) -> list[Any]:
         """Do calls that only read, on all nodes at once, and return their answers."""

@@ -81,6 +81,13 @@ def field_of(name: str) -> bytes:
     return ATTRIBUTE + name.encode("utf-8", "surrogatepass")
 
 
+def fields_of(answer: Fields | list[bytes]) -> Fields:
+    """Return the fields of an answer, which may give them as one list."""
+    if isinstance(answer, list):
+        return dict(zip(answer[::2], answer[1::2], strict=True))
+    return answer
+
+
 def parse(fields: Fields, end_of: EndOf) -> StoredHash | None:
     """Return what a hash holds; None if it holds no session."""
     accessed = fields.get(b"accessed")

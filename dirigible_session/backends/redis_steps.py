@@ -61,8 +61,8 @@ class Save:
 
 def read(context: Context, digest: str) -> Steps[StoredHash | None]:
     """Read a session."""
-    (fields,) = yield [Call(("HGETALL", context.keys.session(digest)))]
-    return mapping.parse(fields, context.end_of)
+    (answer,) = yield [Call(("HGETALL", context.keys.session(digest)))]
+    return mapping.parse(mapping.fields_of(answer), context.end_of)
 
 
 def has(context: Context, digest: str) -> Steps[bool]:
@@ -124,8 +124,8 @@ def change_key(context: Context, digest: str, change: Change) -> Steps[StoredHas
     """
     new = change.new_digest or ""
     written = yield from _save(context, _creation(new, change.texts, change.times))
-    (flat,) = yield [Call((1, context.keys.session(digest), new, MOVED), MOVE)]
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    (answer,) = yield [Call((1, context.keys.session(digest), new, MOVED), MOVE)]
+    fields = mapping.fields_of(answer)
     if written is None or not fields:
         yield from remove(context, new)
         return None
