@@ -1,4 +1,3 @@
-# ruff: noqa: S101, S106, S311, S603, T201
 """How fast stored sessions are read, and in how much memory.
 
 Stores 100,000 sessions of about 300 bytes in a table (``--count 1000000`` for more), and dumps

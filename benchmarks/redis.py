@@ -65,7 +65,7 @@ def configure(url: str, directory: str) -> None:
 
     django_cache = "django.core.cache.backends.redis.RedisCache"
     settings.configure(
-        SECRET_KEY="benchmark",  # noqa: S106
+        SECRET_KEY="benchmark",
         USE_TZ=True,
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         DATABASES={
@@ -194,15 +194,15 @@ def memory_of(
 
 def table(title: str, figures: dict[str, float], *, unit: str, base: str = BASE) -> None:
     """Print one table of figures and their ratios to ``base``."""
-    print(f"\n| {title} | {unit} | of {base} |\n| --- | ---: | ---: |")  # noqa: T201
+    print(f"\n| {title} | {unit} | of {base} |\n| --- | ---: | ---: |")
     for name, figure in figures.items():
-        print(f"| {name} | {figure:.0f} | {figure / figures[base]:.2f} |")  # noqa: T201
+        print(f"| {name} | {figure:.0f} | {figure / figures[base]:.2f} |")
 
 
 def run(url: str, rounds: int) -> None:
     """Measure everything and print it."""
     server = redis.Redis.from_url(url)
-    print(  # noqa: T201
+    print(
         f"Django {django.get_version()}, redis-py {redis.__version__}, "
         f"Redis {server.info('server')['redis_version']}, Python {sys.version.split()[0]}"
     )
@@ -220,9 +220,9 @@ def run(url: str, rounds: int) -> None:
             {name: memory_of(server, engine, alias, data) for name, engine, alias, _ in ENGINES},
             unit="bytes",
         )
-    print("\n| lost of 400 updates by 8 threads | |\n| --- | ---: |")  # noqa: T201
+    print("\n| lost of 400 updates by 8 threads | |\n| --- | ---: |")
     for name, engine, alias, _ in ENGINES:
-        print(f"| {name} | {lost_of(engine, alias)} |")  # noqa: T201
+        print(f"| {name} | {lost_of(engine, alias)} |")
 
 
 @contextmanager
@@ -232,7 +232,7 @@ def own_server(directory: str) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    process = subprocess.Popen([*command, "--dir", directory], stdout=subprocess.DEVNULL)  # noqa: S603
+    process = subprocess.Popen([*command, "--dir", directory], stdout=subprocess.DEVNULL)
     try:
         while True:
             try:
