@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONTENDERS = {
     "all": "for s in Session.objects.all(): s.get_decoded()",
     "iterator": "... with .iterator()",
+    "read": "for s in Inspector().stored(Query(now=now)): s.data",
     "dump": "sessions_dump --state all --format jsonl",
 }
 CHUNK = 1000
@@ -109,6 +110,14 @@ def loop_with_iterator() -> int:
     return count
 
 
+def read() -> int:
+    """Decode each session with this package's reader."""
+    from dirigible_session.backends.base import Query
+    from dirigible_session.inspection import Inspector
+
+    return sum(stored.data is not None for stored in Inspector().stored(Query(now=time.time())))
+
+
 def dump() -> int:
     """Dump each session as a line of JSON, as the command does."""
     from django.core.management import call_command
@@ -130,6 +139,7 @@ def dump() -> int:
 RUN: dict[str, Callable[[], int]] = {
     "all": loop_over_all,
     "iterator": loop_with_iterator,
+    "read": read,
     "dump": dump,
 }
 
@@ -166,11 +176,11 @@ def compare(count: int, rounds: int) -> None:
 
     assert all(median(name, "count") == count for name in CONTENDERS)
     print(f"{count} sessions, {rounds} rounds, Python {sys.version.split()[0]}")
-    print(f"{'':50} {'rows/s':>9} {'rows/cpu s':>11} {'of all':>7} {'peak MB':>8}")
+    print(f"{'':55} {'rows/s':>9} {'rows/cpu s':>11} {'of all':>7} {'peak MB':>8}")
     for name, title in CONTENDERS.items():
         ratio = median(name, "cpu") / median("all", "cpu")
         print(
-            f"{title:50} {median(name, 'wall'):9.0f} {median(name, 'cpu'):11.0f} "
+            f"{title:55} {median(name, 'wall'):9.0f} {median(name, 'cpu'):11.0f} "
             f"{ratio:7.2f} {median(name, 'peak'):8.0f}"
         )
 

@@ -85,13 +85,13 @@ def _session(decode: Decode, key: str, text: str, expires: datetime | None) -> K
     except Undecodable as error:
         reason = str(error)
     return KeyedSession(
-        digest=handles.digest(key),
-        data=data,
-        times=None if data is None else Times.from_record(data.get(TIMES_KEY)),
-        expires=None if expires is None else _timestamp(expires),
-        size=len(text) if text.isascii() else len(text.encode()),
-        error=reason,
-        session_key=key,
+        handles.digest(key),
+        data,
+        None if data is None else Times.from_record(data.get(TIMES_KEY)),
+        None if expires is None else _timestamp(expires),
+        len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")),
+        reason,
+        key,
     )
 
 
