@@ -49,6 +49,9 @@ class SessionStore(RedisListing, EngineBase):
     async def _aupdate(self, digest: str, change: Change) -> StoredHash | None:
         return await adrive(_update(self._context(), digest, change))
 
+    def _replace(self, digest: str, found: StoredData, texts: Texts, times: Times) -> bool:
+        return drive(steps.replace_if(self._context(), digest, found, texts, times))
+
     def _renew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
         return drive(steps.renew(self._context(), digest, loaded, accessed))
 

@@ -49,17 +49,19 @@ class Call:
 
 #: Create or change a session, record its access, and let it expire when it ends.
 #:
-#: KEYS: the session. ARGV: ``create``, ``again`` (create, where a first try may have done it) or
-#: ``update``; now; last access; the interval of a session that has none of its own; the absolute
-#: timeout or ""; "1" if all attributes go first; how many fields to remove, these fields; then
-#: fields to set, each with its value. Returns 1, or 0 if the session is (not) there.
+#: KEYS: the session. ARGV: ``create``, ``again`` (create, where a first try may have done it),
+#: ``update``, or ``if`` and the serial that it must still have; now; last access; the interval of
+#: a session that has none of its own; the absolute timeout or ""; "1" if all attributes go first;
+#: how many fields to remove, these fields; then fields to set, each with its value. Returns 1, or
+#: 0 if the session is (not) there.
 SAVE = Script("""\
 local key, mode, now, accessed = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local head = {'accessed', 'serial', 'created', 'until', 'a:_session_expiry'}
 local is_head = {created = true, ['until'] = true, ['a:_session_expiry'] = true}
 local found = redis.call('HMGET', key, unpack(head))
-if mode == 'update' then
-  if not found[1] then return 0 end
+local only = string.match(mode, '^if (.*)$')
+if mode == 'update' or only then
+  if not found[1] or only and only ~= (found[2] or '0') then return 0 end
 elseif found[1] and not (mode == 'again' and found[1] == accessed) then
   return 0
 end

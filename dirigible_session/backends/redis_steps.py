@@ -99,6 +99,17 @@ def update(context: Context, digest: str, change: Change) -> Steps[StoredHash | 
     return (yield from _save(context, save))
 
 
+def replace_if(
+    context: Context, digest: str, found: StoredData, texts: Texts, times: Times
+) -> Steps[bool]:
+    """Put other attributes and times in the place of what was found; False if it is no more."""
+    before = _loaded(found)
+    serial = "0" if before is None else before.serial
+    save = _replacement(digest, texts, times)
+    save.mode, save.stored = f"if {serial}", before
+    return (yield from _save(context, save)) is not None
+
+
 def renew(context: Context, digest: str, loaded: StoredData, accessed: float) -> Steps[bool]:
     """Record a later access, and no more; False if the session is not there."""
     times = replace(loaded.times, accessed=accessed)
@@ -201,7 +212,7 @@ def _saved(context: Context, save: Save, pairs: Pairs, now: float) -> Call:
     key = context.keys.session(save.digest)
     if save.mode == "create":
         return Call((1, key, "create", *rest), SAVE, (1, key, "again", *rest))
-    return Call((1, key, "update", *rest), SAVE)
+    return Call((1, key, save.mode, *rest), SAVE)
 
 
 def listed_call(context: Context, digest: str, user: str, until: float, now: float) -> Call:
