@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -30,8 +31,9 @@ T = TypeVar("T")
 class RedisListing:
     """What readers and ``clearsessions`` ask of the engine: sync only, in bounded memory."""
 
+    @abstractmethod
     def _context(self) -> Context:
-        raise NotImplementedError
+        """Return what the operations of this store have in common."""
 
     @classmethod
     def list_stored(cls, query: Query) -> Iterator[StoredSession]:

@@ -12,6 +12,8 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+import redis
+import redis.asyncio
 from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends.base import UpdateError
 
@@ -264,6 +266,18 @@ class TestAConnectionThatBreaks:
             server.process.send_signal(signal.SIGCONT)
         until(server.redis.ping)
         assert content(key)["a"] in (1, 2)
+
+    def test_one_that_is_loading_says_so(
+        self, server: Server, api: Api, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def load(*args: Any, **kwargs: Any) -> None:
+            raise redis.BusyLoadingError("Redis is loading the dataset in memory")
+
+        for connection in (redis.Connection, redis.asyncio.Connection):
+            monkeypatch.setattr(connection, "read_response", load)
+        with pytest.raises(StoreUnavailable, match="still loading"):
+            api.load(store("a" * 32))
+        monkeypatch.undo()
 
 
 def listed() -> list[Any]:

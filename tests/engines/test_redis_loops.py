@@ -16,6 +16,7 @@ import redis
 from asgiref.sync import async_to_sync
 
 from dirigible_session.backends.redis_clients import CONCURRENCY, clients
+from dirigible_session.exceptions import StoreUnavailable
 
 
 def store(key: str | None = None) -> Any:
@@ -113,6 +114,20 @@ def test_hundreds_of_tasks_at_once_are_served_by_a_bounded_number_of_connections
     nodes = 3 if redis_anywhere.where.is_cluster else 1
     assert asyncio.run(many()) - before <= nodes * (CONCURRENCY + 1)
     assert len(store(key).keys()) == 5 * CONCURRENCY + 1
+
+
+@pytest.mark.usefixtures("redis_server")
+def test_a_task_waits_for_its_turn_no_longer_than_for_an_answer(settings: Any) -> None:
+    settings.DIRIGIBLE_SESSION_REDIS_URL += "&socket_timeout=0.05"
+
+    async def crowd() -> None:
+        client = await clients.of_loop()
+        for _ in range(CONCURRENCY):
+            await client._turn.acquire()
+        with pytest.raises(StoreUnavailable, match="calls of this event loop"):
+            await store("a" * 32).aload()
+
+    asyncio.run(crowd())
 
 
 @pytest.mark.usefixtures("redis_anywhere")
