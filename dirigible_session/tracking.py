@@ -55,6 +55,8 @@ class Tracker:
     #: Whether this counts as an access by the session's client.
     is_visit = True
 
+    #: The session key, for when a load that comes too late takes it away.
+    _key: str | None = None
     _times: Times | None = None
     _attributes: Attributes | None = None
     _notices: Notices | None = None
@@ -177,6 +179,7 @@ class Tracker:
         if must_create:
             # A session that is created is not loaded, whatever its key.
             vars(self.session).setdefault(_DATA, {})
+        self._key = self.session.session_key
         if self.session_id is None:
             self.draw_id()
         if self.is_visit or self._times is not None or not self.known:
@@ -186,9 +189,8 @@ class Tracker:
         doors = vars(self.session)
         if _DATA in doors:
             # Another task or thread of this request was faster: all must work on the same data,
-            # and of the same session, although this one may have found it gone meanwhile.
-            if self.known:
-                self.session._session_key = self.session.session_key or self._first_key
+            # and of the same session, although this one may have found it gone.
+            self.session._session_key = self.session.session_key or self._key
             return doors[_DATA]  # type: ignore[no-any-return]
         return self._get_to_know({} if self.session.session_key is None else data)
 
@@ -206,6 +208,7 @@ class Tracker:
             self._watch_cookie_kind()
         if lifecycle.is_carried_by_cookie(session):
             doors["cycle_key"] = self.cycle_key
+        self._key = session.session_key
         return doors.setdefault(_DATA, data)  # type: ignore[no-any-return]
 
     def _is_over(self, data: Data) -> bool:
@@ -224,6 +227,7 @@ class Tracker:
 
     def _begin_anew(self) -> None:
         self.known = False
+        self._key = None
         self._times = None
         self._attributes = None
 

@@ -228,3 +228,16 @@ def test_a_touch_tells_whether_the_session_is_still_there(server_engine, store_c
     times = Times(clock.now, clock.now + 5)
     assert touching.touch(session, times) is not gone
     assert async_to_sync(touching.atouch)(session, times) is not gone
+
+
+def test_a_load_that_comes_too_late_takes_no_new_key_away(use_engine):
+    store_class = use_engine("cache")
+    session = store_class("nosuchsession0000000000000000000")
+    tracker = track(session)
+    tracker.load_data()
+    session.create()
+    new_key = session.session_key
+    caches["default"].clear()
+    # The task of this load asked for the old key, and forgets the new one.
+    assert tracker.load() == session._session_cache
+    assert session.session_key == new_key
