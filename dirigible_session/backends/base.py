@@ -163,13 +163,13 @@ class EngineBase(Operations, SessionBase):
         self._session_key = None
         self._digest = self.times = self._stored_times = None
 
-    def exists(self, session_key: str) -> bool:
+    def exists(self, session_key: str | None) -> bool:
         """Return whether a session with this key is stored, expired or not."""
-        return self._has(handles.digest(session_key))
+        return session_key is not None and self._has(handles.digest(session_key))
 
-    async def aexists(self, session_key: str) -> bool:
+    async def aexists(self, session_key: str | None) -> bool:
         """Async twin of :meth:`exists`."""
-        return await self._ahas(handles.digest(session_key))
+        return session_key is not None and await self._ahas(handles.digest(session_key))
 
     def create(self) -> None:
         """Store the session under a new key."""

@@ -1,0 +1,16 @@
+"""The tests' settings, with what Django's own tests of sessions need."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tests.settings import *  # noqa: F403
+from tests.settings import INSTALLED_APPS
+
+sys.path.insert(0, os.path.join(os.environ["DJANGO_SOURCE"], "tests"))
+
+INSTALLED_APPS = [*INSTALLED_APPS, "sessions_tests"]
+# As in Django's own runs.
+USE_TZ = False
+SESSION_ENGINE = os.environ["DJANGO_SUITE_ENGINE"]
