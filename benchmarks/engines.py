@@ -71,7 +71,7 @@ def set_up() -> list[Candidate]:
     """Configure Django and return the candidates that are installed."""
     found = [one for one in CANDIDATES if not one.app or find_spec(one.app)]
     settings.configure(
-        SECRET_KEY="benchmark",  # noqa: S106
+        SECRET_KEY="benchmark",
         ALLOWED_HOSTS=["*"],
         DATABASES=databases.chosen(),
         # Its sessions are in Django's cache in memory: faster than any cache of a real site.
