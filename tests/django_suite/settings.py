@@ -8,9 +8,10 @@ import sys
 from tests.settings import *  # noqa: F403
 from tests.settings import INSTALLED_APPS
 
-sys.path.insert(0, os.path.join(os.environ["DJANGO_SOURCE"], "tests"))
+sys.path.insert(0, os.path.join(os.environ["DJANGO_SUITE_SOURCE"], "tests"))
 
 INSTALLED_APPS = [*INSTALLED_APPS, "sessions_tests"]
 # As in Django's own runs.
 USE_TZ = False
 SESSION_ENGINE = os.environ["DJANGO_SUITE_ENGINE"]
+DIRIGIBLE_SESSION_REDIS_URL = os.environ.get("DJANGO_SUITE_REDIS_URL")

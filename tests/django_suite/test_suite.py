@@ -1,7 +1,7 @@
 """Runs Django's own tests of sessions, unmodified, on our engines.
 
-They are in Django's source distribution, of the version that is installed. ``DJANGO_SOURCE`` names
-the folder of an unpacked one, made by::
+They are in Django's source distribution, of the version that is installed. ``DJANGO_SOURCES`` names
+a folder with an unpacked one in it, ``django-5.2.19`` for example, made by::
 
     pip download --no-binary :all: --no-deps django==$(python -m django --version)
     tar xzf django-*.tar.gz
@@ -17,36 +17,59 @@ from pathlib import Path
 
 import django
 import pytest
+from tests.engines.redis_servers import running, with_prefix
 
 ROOT = Path(__file__).parents[2]
-SOURCE = os.environ.get("DJANGO_SOURCE")
 
 #: Fewer would mean that tests of Django's were lost on the way.
-FEWEST = 150
+FEWEST_ON_DB = 200
+FEWEST_ON_REDIS = 140
 
 
-@pytest.mark.parametrize("engine", ["dirigible_session.backends.db"])
-def test_djangos_own_tests_pass(engine: str) -> None:
-    if not SOURCE:
-        assert os.environ.get("CI") != "true", "DJANGO_SOURCE is not set"
-        pytest.skip("DJANGO_SOURCE names no source distribution of Django")
-    version = re.search(r"^Version: (.+)$", (Path(SOURCE) / "PKG-INFO").read_text(), re.M)
-    assert version
-    assert version[1] == django.get_version()
-    run = subprocess.run(
+@pytest.fixture
+def source() -> Path:
+    """Where Django's tests are."""
+    sources = os.environ.get("DJANGO_SOURCES")
+    if not sources:
+        assert os.environ.get("CI") != "true", "DJANGO_SOURCES is not set"
+        pytest.skip("DJANGO_SOURCES names no folder with a source distribution of Django")
+    source = Path(sources) / f"django-{django.get_version()}"
+    assert source.is_dir()
+    return source
+
+
+def run(engine: str, source: Path, fewest: int, **environment: str) -> None:
+    """Run them on an engine in a process of their own."""
+    result = subprocess.run(
         [sys.executable, "-W", "error", "-m", "django", "test", "tests.django_suite.suite"],
         cwd=ROOT,
         env=os.environ
         | {
             "DJANGO_SETTINGS_MODULE": "tests.django_suite.settings",
             "DJANGO_SUITE_ENGINE": engine,
+            "DJANGO_SUITE_SOURCE": str(source),
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            **environment,
         },
         capture_output=True,
         text=True,
         check=False,
     )
-    assert run.returncode == 0, run.stderr
-    ran = re.search(r"^Ran (\d+) tests", run.stderr, re.M)
+    assert result.returncode == 0, result.stderr
+    ran = re.search(r"^Ran (\d+) tests", result.stderr, re.M)
     assert ran
-    assert int(ran[1]) >= FEWEST, run.stderr
+    assert int(ran[1]) >= fewest, result.stderr
+
+
+def test_djangos_own_tests_pass_on_the_db_engine(source: Path) -> None:
+    run("dirigible_session.backends.db", source, FEWEST_ON_DB)
+
+
+def test_djangos_own_tests_pass_on_the_redis_engine(source: Path) -> None:
+    engine = "dirigible_session.backends.redis"
+    url = os.environ.get("DIRIGIBLE_TEST_REDIS_URL")
+    if url:
+        run(engine, source, FEWEST_ON_REDIS, DJANGO_SUITE_REDIS_URL=with_prefix(url))
+        return
+    with running() as server:
+        run(engine, source, FEWEST_ON_REDIS, DJANGO_SUITE_REDIS_URL=server.url)
