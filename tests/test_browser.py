@@ -14,6 +14,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.demonstration import PATIENCE, serving, until_it_stays_up
 
+pytestmark = pytest.mark.slow
+
+
 PAGES = ["", "basic/", "basic/async/", "cart/", "session/", "plain/", "login/"]
 #: WCAG 2.2, level AA, for text of ordinary size.
 LEAST_CONTRAST = 4.5

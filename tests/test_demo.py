@@ -25,6 +25,9 @@ from tests.demonstration import (
     until_it_stays_up,
 )
 
+pytestmark = pytest.mark.slow
+
+
 HANDLE = re.compile(r"^[0-9a-f]{12}\b", re.MULTILINE)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import django
 import pytest
+
 from tests.engines.redis_servers import running, with_prefix
 
 ROOT = Path(__file__).parents[2]

@@ -155,6 +155,7 @@ def test_sessions_can_be_ended_while_they_are_listed(db_engine: Any) -> None:
 # Clearing.
 
 
+@pytest.mark.slow
 def test_clearsessions_deletes_100000_rows_in_batches_that_no_receiver_slows(
     db_engine: Any, queries: Any
 ) -> None:

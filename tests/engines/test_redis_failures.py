@@ -125,6 +125,7 @@ class TestAServerThatIsDown:
         assert server.redis.dbsize() == 0
 
 
+@pytest.mark.slow
 class TestAServerThatRefuses:
     def test_without_memory_it_takes_no_change_and_says_so(self, server: Server, api: Api) -> None:
         key = new(a=1, b=1)

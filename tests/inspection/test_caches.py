@@ -130,6 +130,7 @@ def test_keys_that_a_key_function_hides_cannot_be_listed(use_cache, read):
         read()
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_one_line_of_reason(use_cache, read):
     use_cache()
     caches["default"].close()
