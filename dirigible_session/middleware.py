@@ -110,7 +110,7 @@ def _counts_unused(tracker: Tracker, response: HttpResponseBase) -> bool:
     """Return whether the request is one in its session although the view did not use it."""
     # With SESSION_SAVE_EVERY_REQUEST, SessionMiddleware loads and saves the session after this.
     return (
-        (conf.touch_every_request or settings.SESSION_SAVE_EVERY_REQUEST)
-        and tracker.is_idle
+        tracker.is_idle
+        and (conf.touch_every_request or settings.SESSION_SAVE_EVERY_REQUEST)
         and response.status_code < 500
     )
