@@ -180,6 +180,38 @@ def test_a_touched_copy_takes_over_what_the_old_engine_wrote(old: str) -> None:
     assert Session.objects.get().accessed == accessed
 
 
+def test_a_last_access_that_varies_by_seconds_is_no_change(old: str) -> None:
+    now = time.time()
+    times = lifecycle.Times(now - DAY, now - 60)
+    key = stored(old, a=1, **{TIMES_KEY: times.as_record()})
+    migrate(old)
+    before = Session.objects.values().get()
+    later = lifecycle.Times(times.created, times.accessed + 1)
+    change(old, key, **{TIMES_KEY: later.as_record()})
+    assert "1 were unchanged" in migrate(old)
+    assert Session.objects.values().get() == before
+
+
+def test_a_write_between_reading_and_writing_is_not_overwritten(
+    old: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = stored(old, a=1)
+    migrate(old)
+    change(old, key, a="old")
+    store_class = type(store_of(NEW))
+    read = store_class._read
+
+    def read_and_be_outrun(self: Any, digest: str) -> Any:
+        found = read(self, digest)
+        monkeypatch.setattr(store_class, "_read", read)
+        change(NEW, key, a="new")
+        return found
+
+    monkeypatch.setattr(store_class, "_read", read_and_be_outrun)
+    assert "1 are the new" in migrate(old)
+    assert content(key) == {"a": "new"}
+
+
 def test_a_run_that_was_stopped_can_be_run_again(old: str, monkeypatch: Any) -> None:
     keys = [stored(old, number=number) for number in range(5)]
     monkeypatch.setattr(moving, "BATCH", 2)

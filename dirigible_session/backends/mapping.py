@@ -48,11 +48,6 @@ def _key_text(name: object) -> str:
     return str(text)
 
 
-def from_texts(texts: Texts) -> dict[str, Any]:
-    """Return the attributes that have these texts; ValueError if one is no JSON."""
-    return {name: json.loads(text) for name, text in texts.items()}
-
-
 def to_document(texts: Texts) -> str:
     """Return one JSON object that holds all attributes."""
     return "{" + ",".join(f"{_encode(name)}:{text}" for name, text in texts.items()) + "}"
@@ -78,9 +73,6 @@ class Delta:
     #: Everything that is stored goes first: the session was cleared.
     clears: bool = False
 
-    def __bool__(self) -> bool:
-        return bool(self.changed or self.removed or self.clears)
-
     def laid_over(self, texts: Texts) -> dict[str, str]:
         """Return what is to be stored where ``texts`` is stored now."""
         kept = {} if self.clears else dict(texts)
@@ -93,9 +85,10 @@ class Delta:
 def delta(before: Texts, after: Texts) -> Delta:
     """Return what makes ``after`` out of ``before``."""
     # Setting an attribute again leaves it where it is, so what was not set anew is the longest
-    # beginning that still has the old order. The iterator is used up at the first that has not.
+    # beginning that still has the old order. The iterator is used up at the first that has not:
+    # one that was set anew, or a new one.
     old_order = iter(before)
-    moved = {name for name in after if name in before and name not in old_order}
+    moved = {name for name in after if name not in old_order and name in before}
     return Delta(
         changed={
             name: text for name, text in after.items() if before.get(name) != text or name in moved

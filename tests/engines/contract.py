@@ -19,6 +19,7 @@ from django.contrib.sessions.backends.base import CreateError, UpdateError
 from django.test import override_settings
 
 from dirigible_session import handles
+from dirigible_session.backends import base
 from dirigible_session.backends.base import Query
 from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, Times
 
@@ -147,6 +148,25 @@ class EngineContract:
         store.update(dict.fromkeys(names, 1))
         api.save(store)
         assert list(self.content(store.session_key)) == names
+
+    def test_keys_that_are_no_text_become_what_json_makes_of_them(self, api: Api) -> None:
+        store = self.store()
+        store.update({1: "int", None: "none", False: "bool"})
+        api.save(store)
+        assert self.content(store.session_key) == {
+            "1": "int",
+            "null": "none",
+            "false": "bool",
+        }
+
+    def test_what_is_encoded_can_be_decoded_and_damage_is_logged(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        store = self.store()
+        assert store.decode(store.encode({"a": [1]})) == {"a": [1]}
+        assert store.decode("no json") == {}
+        assert store.decode("[]") == {}
+        assert caplog.text.count("Session data corrupted") == 2
 
     # No lost updates.
 
@@ -331,6 +351,23 @@ class EngineContract:
         assert self.content(store.session_key) == {"a": 1, "b": 2}
         assert self.loaded(api, store.session_key).times.created == created
 
+    def test_a_session_without_a_key_gets_one_by_a_change_of_key(self, api: Api) -> None:
+        store = self.store()
+        store["a"] = 1
+        api.cycle_key(store)
+        assert self.content(store.session_key) == {"a": 1}
+
+    def test_a_new_key_that_is_taken_is_drawn_again(
+        self, api: Api, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        taken = self.new(a=1)
+        drawn = iter([taken, "b" * 32])
+        monkeypatch.setattr(base, "get_random_string", lambda *args: next(drawn))
+        store = self.store()
+        api.save(store)
+        assert store.session_key == "b" * 32
+        assert self.content(taken) == {"a": 1}
+
     def test_flush_leaves_nothing_and_the_next_save_makes_another(self, api: Api) -> None:
         key = self.new(a=1)
         store = self.loaded(api, key)
@@ -359,6 +396,15 @@ class EngineContract:
         assert api.touch(reader, accessed) is True
         assert self.content(key) == {"a": 2}
         assert self.loaded(api, key).times.accessed == accessed
+
+    def test_a_touch_without_a_session_finds_none(self, api: Api) -> None:
+        assert api.touch(self.store(), time.time()) is False
+
+    def test_a_touch_of_a_cleared_session_removes_nothing(self, api: Api) -> None:
+        store = self.loaded(api, self.new(a=1))
+        store.clear()
+        assert api.touch(store, time.time() + 100) is True
+        assert self.content(store.session_key) == {"a": 1}
 
     def test_the_last_access_never_goes_back(self, api: Api) -> None:
         key = self.new()

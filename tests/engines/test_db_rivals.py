@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends.base import CreateError, UpdateError
-from django.db import OperationalError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.test import AsyncClient, Client
 
 from dirigible_session import handles
@@ -201,6 +201,16 @@ def test_what_the_connection_raises_comes_out_as_it_is(
     ):
         getattr(api, method)(store, *arguments)
     assert dict(loaded(db_engine, key).items()) == {"a": 1}
+
+
+def test_what_the_database_refuses_is_no_taken_key(api: Api, db_engine: Any) -> None:
+    def wrapper(execute: Any, sql: str, *rest: Any) -> Any:
+        if sql.startswith("INSERT"):
+            raise IntegrityError("a constraint of somebody's")
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(wrapper), pytest.raises(IntegrityError, match="constraint"):
+        api.save(db_engine())
 
 
 # In a transaction.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from django.test import Client
 from dirigible_session import handles
 from dirigible_session.backends import db
 from dirigible_session.backends.base import Query
-from dirigible_session.models import Session
+from dirigible_session.models import MigratedSession, Session
 
 from .conftest import THREADED, Api
 
@@ -298,6 +299,18 @@ def test_the_model_shows_no_key_and_knows_its_engine(db_engine: Any) -> None:
     store.save()
     assert str(Session.objects.get()) == store.digest
     assert Session.get_session_store_class() is db_engine
+
+
+def test_what_was_migrated_shows_no_key() -> None:
+    assert str(MigratedSession(digest="d" * 40)) == "d" * 40
+
+
+def test_on_postgresql_a_digest_has_no_second_index_for_like() -> None:
+    postgresql = SimpleNamespace(vendor="postgresql")
+    # Django adds one where the type's name begins with varchar.
+    assert Session._meta.get_field("digest").db_type(postgresql) == "character varying(40)"
+    if connection.vendor != "postgresql":
+        assert "varchar" in Session._meta.get_field("digest").db_type(connection)
 
 
 class ToOther:
