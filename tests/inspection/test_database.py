@@ -245,7 +245,8 @@ def test_the_stored_sessions_come_with_key_and_data_for_tools_that_copy_them(sto
 
 def test_a_table_that_is_not_there_is_one_line_of_reason(read, monkeypatch):
     monkeypatch.setattr(Session._meta, "db_table", "no_such_table")
-    with pytest.raises(StoreFailed, match=r"^The table no_such_table can't be read: .*no.such.table.*$"):
+    reason = r"^The table no_such_table can't be read: .*no.such.table.*$"
+    with pytest.raises(StoreFailed, match=reason):
         read()
     with pytest.raises(StoreFailed):
         Inspector().count()
