@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,11 @@ def demo(temporary: Path, *options: str, **more: str) -> subprocess.CompletedPro
     )
 
 
+def heed_interrupts() -> None:
+    """Let Ctrl-C work where the tests run in the background of a shell, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def serving(temporary: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
@@ -47,6 +53,7 @@ def serving(temporary: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
     try:
         yield process

@@ -10,6 +10,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.models import Session
+from django.db import connection
 
 from dirigible_session import handles, signals
 from dirigible_session.inspection import (
@@ -233,7 +234,8 @@ def test_usernames_are_looked_up_together(
 ):
     for user_id in (user.pk, user.pk, 999, "not a key"):
         store({"_auth_user_id": str(user_id)})
-    with django_assert_num_queries(2):
+    # A database that gives its rows all at once is asked a second time for what comes after them.
+    with django_assert_num_queries(3 if connection.vendor == "mysql" else 2):
         names = [record.username for record in read()]
     assert sorted(names, key=str) == [None, None, "ada", "ada"]
 
