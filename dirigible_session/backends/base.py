@@ -39,7 +39,6 @@ loads as ``{}``, as with Django's own engines.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -59,8 +58,9 @@ from dirigible_session.conf import conf
 from dirigible_session.lifecycle import Times
 
 from . import mapping
+from .loaded import LoadedData, log_damage
 from .mapping import Delta
-from .operations import Change, LoadedData, Operations, StoredData
+from .operations import Change, Operations, StoredData
 
 State = Literal["active", "expired", "all"]
 
@@ -125,7 +125,7 @@ class EngineBase(Operations, SessionBase):
         try:
             return mapping.from_document(session_data)
         except ValueError:
-            _log_damage()
+            log_damage()
             return {}
 
     def load(self) -> dict[str, Any]:
@@ -152,12 +152,14 @@ class EngineBase(Operations, SessionBase):
 
     def _loaded(self, stored: StoredData) -> LoadedData:
         self.times = self._stored_times = stored.times
+        return self._data_of(stored)
+
+    def _data_of(self, stored: StoredData) -> LoadedData:
         try:
-            data = stored.parsed()
+            return LoadedData(stored.parsed(), stored)
         except ValueError:
-            _log_damage()
-            data = {}
-        return LoadedData(data, stored)
+            log_damage()
+            return LoadedData({}, stored)
 
     def _forget(self) -> None:
         self._session_key = None
@@ -241,13 +243,9 @@ class EngineBase(Operations, SessionBase):
     ) -> Change:
         if self.digest is None:
             raise UpdateError  # Loaded just now, and over.
-        texts = mapping.to_texts(data)
-        loaded = data.stored if isinstance(data, LoadedData) else None
-        if loaded is None:
-            delta = Delta(changed=texts, clears=True)
-        else:
-            delta = mapping.delta(loaded.texts, texts)
-        return Change(delta, texts, times, loaded, new_digest)
+        if isinstance(data, LoadedData):
+            return Change(data.delta(), times, data.stored, new_digest)
+        return Change(Delta(mapping.to_texts(data), clears=True), times, None, new_digest)
 
     def _created(self, stored: StoredData | None) -> None:
         if stored is None:
@@ -257,14 +255,14 @@ class EngineBase(Operations, SessionBase):
     def _updated(self, data: dict[str, Any], change: Change, stored: StoredData | None) -> None:
         if stored is None:
             raise UpdateError
-        if stored.texts is not change.texts:
+        if stored.has_news:
             mapping.refresh(data, change.texts, stored.texts)
         self._keep(data, stored)
 
     def _keep(self, data: dict[str, Any], stored: StoredData) -> None:
         self.times = self._stored_times = stored.times
         if isinstance(data, LoadedData):
-            data.stored = stored
+            data.remember(stored)
         else:
             setattr(self, _DATA, LoadedData(data, stored))
 
@@ -345,10 +343,6 @@ class EngineBase(Operations, SessionBase):
         # finds that out, and Django's middleware knows how to say it.
         if stored is not None:
             self._updated(data, change, stored)
-
-
-def _log_damage() -> None:
-    logging.getLogger("django.security.SuspiciousSession").warning("Session data corrupted")
 
 
 @dataclass(frozen=True)

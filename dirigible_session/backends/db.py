@@ -53,6 +53,8 @@ class Row:
     times: Times
     expires: float | None
     version: int
+    #: See ``StoredData.has_news``.
+    has_news: bool = False
 
     @classmethod
     def of(
@@ -68,9 +70,17 @@ class Row:
         return cls(document, Times(created, accessed, interval), expires, version)
 
     @classmethod
-    def holding(cls, texts: Texts, times: Times, expires: float | None, version: int) -> Row:
+    def holding(
+        cls,
+        texts: Texts,
+        times: Times,
+        expires: float | None,
+        version: int,
+        *,
+        has_news: bool = False,
+    ) -> Row:
         """Return a row to store these attributes."""
-        row = cls(mapping.to_document(texts), times, expires, version)
+        row = cls(mapping.to_document(texts), times, expires, version, has_news)
         vars(row)["texts"] = texts
         return row
 
@@ -253,12 +263,15 @@ class SessionStore(EngineBase):
     def _changed(self, stored: Row, change: Change) -> Row:
         before = stored if change.loaded is None else change.loaded
         times = mapping.merged_times(before.times, change.times, stored.times)
-        texts = change.texts if stored is change.loaded else change.delta.laid_over(stored.texts)
-        return self._row_of(texts, times, stored.version + 1)
+        has_news = stored is not change.loaded
+        texts = change.delta.laid_over(stored.texts) if has_news else change.texts
+        return self._row_of(texts, times, stored.version + 1, has_news=has_news)
 
-    def _row_of(self, texts: Texts, times: Times, version: int) -> Row:
+    def _row_of(
+        self, texts: Texts, times: Times, version: int, *, has_news: bool = False
+    ) -> Row:
         expires = self.end_of(_value_of(texts, EXPIRY_KEY), times)
-        return Row.holding(texts, times, expires, version)
+        return Row.holding(texts, times, expires, version, has_news=has_news)
 
     def _columns(self, row: Row) -> dict[str, Any]:
         return {

@@ -82,6 +82,9 @@ class Delta:
         return kept
 
 
+NO_CHANGE = Delta()
+
+
 def delta(before: Texts, after: Texts) -> Delta:
     """Return what makes ``after`` out of ``before``."""
     # Setting an attribute again leaves it where it is, so what was not set anew is the longest

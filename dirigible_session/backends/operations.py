@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from dirigible_session.lifecycle import Times
@@ -27,17 +27,19 @@ class StoredData(Protocol):
     def expires(self) -> float | None:
         """When the session ends, in seconds since the epoch; None: never."""
 
+    @property
+    def has_news(self) -> bool:
+        """Whether it holds what rivals changed, which the request that saved does not know yet."""
+
     def parsed(self) -> dict[str, Any]:
         """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Change:
     """What a save has to store."""
 
     delta: Delta
-    #: All attributes as this request sees them: ``delta`` laid over what it loaded.
-    texts: Texts
     #: The times as this request wants them, see ``mapping.merged_times``.
     times: Times
     #: What was loaded; None if the session was cleared without being loaded.
@@ -45,17 +47,10 @@ class Change:
     #: The digest of the session's new key, if the save is a change of key.
     new_digest: str | None = None
 
-
-class LoadedData(dict[str, Any]):
-    """A session's data that remembers what it was in the store.
-
-    Both belong together: where two threads of one request load the session at once, each with its
-    own answer from the store, the one whose data is kept is the one that changes are told from.
-    """
-
-    def __init__(self, data: Mapping[str, Any], stored: StoredData) -> None:
-        super().__init__(data)
-        self.stored = stored
+    @cached_property
+    def texts(self) -> Texts:
+        """All attributes as this request sees them: ``delta`` laid over what it loaded."""
+        return self.delta.laid_over({} if self.loaded is None else self.loaded.texts)
 
 
 class Operations:

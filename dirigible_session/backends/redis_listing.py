@@ -47,9 +47,9 @@ class RedisListing:
         if query.user_id is not None:
             query = replace(query, user_id=indexed_user(query.user_id))
         for digests in _batches(_digests(client, context, query)):
-            for digest, stored, size in _read(client, context, digests):
-                if _is_wanted(stored, query):
-                    yield _record(digest, stored, size)
+            for stored, user in _read(client, context, digests):
+                if _is_wanted(stored, user, query):
+                    yield stored
 
     @classmethod
     def clear_expired(cls) -> None:
@@ -106,19 +106,12 @@ def _literal(key: bytes) -> bytes:
 
 def _read(
     client: Client, context: Context, digests: Sequence[str]
-) -> Iterator[tuple[str, StoredHash, int]]:
+) -> Iterator[tuple[StoredSession, str | None]]:
     calls = [Call(("HGETALL", context.keys.session(digest))) for digest in digests]
     for digest, fields in zip(digests, client.read_many(calls), strict=True):
         stored = mapping.parse(fields, context.end_of)
         if stored is not None:
-            yield digest, stored, mapping.size_of(fields)
-
-
-def _is_wanted(stored: StoredHash, query: Query) -> bool:
-    if query.user_id is not None and stored.user != query.user_id:
-        return False
-    is_over = stored.expires is not None and stored.expires <= query.now
-    return query.state == "all" or bool(stored.error) or is_over is (query.state == "expired")
+            yield _record(digest, stored, mapping.size_of(fields)), stored.user
 
 
 def _record(digest: str, stored: StoredHash, size: int) -> StoredSession:
@@ -127,9 +120,16 @@ def _record(digest: str, stored: StoredHash, size: int) -> StoredSession:
     try:
         data = stored.parsed()
     except ValueError as problem:
-        error = error or f"damaged: {type(problem).__name__}"
+        error = error or mapping.damage(problem)
     times = None if stored.error else stored.times
     return StoredSession(digest, data, times, stored.expires, size, error)
+
+
+def _is_wanted(stored: StoredSession, user: str | None, query: Query) -> bool:
+    if query.user_id is not None and user != query.user_id:
+        return False
+    is_over = stored.expires is not None and stored.expires <= query.now
+    return query.state == "all" or stored.data is None or is_over is (query.state == "expired")
 
 
 def _clear_index(client: Client, context: Context) -> int:

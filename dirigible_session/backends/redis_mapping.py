@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from django.contrib.auth import SESSION_KEY
@@ -13,7 +14,7 @@ from dirigible_session import lifecycle
 from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, LAG, Times
 
 from . import mapping
-from .mapping import Texts
+from .mapping import NO_CHANGE, Delta, Texts
 
 #: Returns when a session with this data and these times ends; None: never.
 EndOf = Callable[[Mapping[str, Any], Times], "float | None"]
@@ -34,34 +35,96 @@ HEAD = (
 )
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class StoredHash:
     """What Redis holds of one session."""
 
     times: Times
     #: When the session ends, in seconds since the epoch; None: never.
     expires: float | None
-    #: The JSON text of each attribute, in order; none if they can't be decoded.
-    texts: Texts = field(default_factory=dict)
-    #: Grows with every change, so the same serial means the same attributes.
-    serial: str = "0"
+    #: The hash, which attributes are read from when they are asked for.
+    fields: Fields = field(default_factory=dict)
+    #: No place is higher. Grows with every change, so the same serial means the same attributes.
+    serial: int = 0
     #: Until when the index of the user's sessions knows this one; 0: it does not.
     listed: float = 0.0
-    #: Why the texts are none.
+    #: Why nothing can be decoded.
     error: str = ""
+    #: See ``StoredData.has_news``.
+    has_news: bool = False
+
+    @cached_property
+    def _texts(self) -> Texts:
+        if self.error:
+            raise ValueError(self.error)
+        placed = []
+        for name, value in self.fields.items():
+            if name[:2] == ATTRIBUTE:
+                place, _, text = value.partition(b" ")
+                placed.append((int(place), name_of(name), text.decode()))
+        placed.sort()
+        return {name: text for _, name, text in placed}
+
+    @property
+    def texts(self) -> Texts:
+        """The JSON text of each attribute, in order; none if they can't be decoded."""
+        try:
+            return self._texts
+        except ValueError:
+            return {}
+
+    def text_of(self, name: str) -> str | None:
+        """Return the JSON text of one attribute, found without the others; None: there is none.
+
+        ValueError if it can't be decoded.
+        """
+        if self.error:
+            raise ValueError(self.error)
+        value = self.fields.get(field_of(name))
+        return None if value is None else value.partition(b" ")[2].decode()
 
     def parsed(self) -> dict[str, Any]:
         """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
-        if self.error:
-            raise ValueError(self.error)
+        texts = self._texts
         # All in one go, since that is much faster than one by one.
-        values = json.loads("[" + ",".join(self.texts.values()) + "]")
-        return dict(zip(self.texts, values, strict=True))
+        values = json.loads("[" + ",".join(texts.values()) + "]")
+        return dict(zip(texts, values, strict=True))
 
     @property
     def user(self) -> str | None:
-        """What the session's user is found by; None: nobody is logged in."""
-        return user_of(self.texts.get(SESSION_KEY))
+        """What the session's user is found by; None: nobody is logged in, or nobody can tell."""
+        return user_of(self.text_after(NO_CHANGE, SESSION_KEY))
+
+    def text_after(self, delta: Delta, name: str) -> str | None:
+        """Return the JSON text of an attribute after a change, found without the others.
+
+        None where there is none, or it can't be decoded.
+        """
+        if delta.clears or name in delta.removed or name in delta.changed:
+            return delta.changed.get(name)
+        try:
+            return self.text_of(name)
+        except ValueError:
+            return None
+
+    def after(self, delta: Delta, times: Times, expires: float | None, listed: float) -> StoredHash:
+        """Return what Redis holds once a change is stored, as far as the request knows it."""
+        fields = {} if delta.clears else dict(self.fields)
+        for name in delta.removed:
+            fields.pop(field_of(name), None)
+        serial = self.serial
+        for name, text in delta.changed.items():
+            key = field_of(name)
+            old = fields.get(key)
+            if old is None:
+                serial += 1
+            place = b"%d" % serial if old is None else old.partition(b" ")[0]
+            fields[key] = place + b" " + text.encode()
+        return StoredHash(times, expires, fields, serial, listed)
+
+
+#: What is stored of a session that is yet to be created.
+NOTHING = StoredHash(Times(0.0, 0.0), None)
 
 
 def user_of(text: str | bytes | None) -> str | None:
@@ -81,6 +144,11 @@ def field_of(name: str) -> bytes:
     return ATTRIBUTE + name.encode("utf-8", "surrogatepass")
 
 
+def name_of(field: bytes) -> str:
+    """Return the attribute of a field."""
+    return field[len(ATTRIBUTE) :].decode("utf-8", "surrogatepass")
+
+
 def fields_of(answer: Fields | list[bytes]) -> Fields:
     """Return the fields of an answer, which may give them as one list."""
     if isinstance(answer, list):
@@ -94,22 +162,26 @@ def parse(fields: Fields, end_of: EndOf) -> StoredHash | None:
     if accessed is None:
         return None
     try:
-        texts = _texts(fields)
         interval = fields.get(b"interval")
         times = Times(
             float(fields[b"created"]), float(accessed), None if interval is None else int(interval)
         )
-        return StoredHash(
-            times=times,
-            expires=end(texts, times, end_of),
-            texts=texts,
-            serial=fields.get(b"serial", b"0").decode(),
+        stored = StoredHash(
+            times,
+            None,
+            fields,
+            serial=int(fields.get(b"serial", 0)),
             listed=float(fields.get(b"listed", 0)),
         )
+        stored.expires = end(stored.text_of(EXPIRY_KEY), times, end_of)
     except (KeyError, ValueError) as error:
-        # Shown to operators, and without what a visitor may have stored.
-        reason = f"damaged: {type(error).__name__}"
-        return StoredHash(Times(0.0, 0.0), expires=None, error=reason)
+        return StoredHash(Times(0.0, 0.0), None, error=damage(error))
+    return stored
+
+
+def damage(error: Exception) -> str:
+    """Return what an operator is told of it: nothing that a visitor may have stored."""
+    return f"damaged: {type(error).__name__}"
 
 
 def size_of(fields: Fields) -> int:
@@ -117,23 +189,12 @@ def size_of(fields: Fields) -> int:
     return sum(map(len, fields)) + sum(map(len, fields.values()))
 
 
-def _texts(fields: Fields) -> dict[str, str]:
-    placed = []
-    for name, value in fields.items():
-        if name[:2] == ATTRIBUTE:
-            place, _, text = value.partition(b" ")
-            placed.append((int(place), name[2:].decode("utf-8", "surrogatepass"), text.decode()))
-    placed.sort()
-    return {name: text for _, name, text in placed}
+def end(expiry_text: str | None, times: Times, end_of: EndOf) -> float | None:
+    """Return when a session ends whose ``_session_expiry`` has this JSON text; None: never."""
+    return end_of(_expiry(expiry_text), times)
 
 
-def end(texts: Texts, times: Times, end_of: EndOf) -> float | None:
-    """Return when a session with these texts ends; None: never."""
-    return end_of(_expiry(texts), times)
-
-
-def _expiry(texts: Texts) -> dict[str, Any]:
-    text = texts.get(EXPIRY_KEY)
+def _expiry(text: str | None) -> dict[str, Any]:
     return {} if text is None else {EXPIRY_KEY: json.loads(text)}
 
 
@@ -156,7 +217,7 @@ def pairs_of(texts: Texts) -> Pairs:
     for name, text in texts.items():
         pairs += (field_of(name), text)
     if EXPIRY_KEY in texts:
-        until = lifecycle.fixed_end(_expiry(texts))
+        until = lifecycle.fixed_end(_expiry(texts[EXPIRY_KEY]))
         if until is not None:
             pairs += ("until", repr(until))
     return pairs

@@ -13,17 +13,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from django.contrib.auth import SESSION_KEY
 
 from dirigible_session.conf import conf
-from dirigible_session.lifecycle import Times
+from dirigible_session.lifecycle import EXPIRY_KEY, Times
 
 from . import redis_mapping as mapping
-from .mapping import Delta, Texts, merged_times
+from .mapping import NO_CHANGE, Delta, Texts, merged_times
 from .operations import Change, StoredData
-from .redis_mapping import EndOf, Pairs, StoredHash
+from .redis_mapping import NOTHING, EndOf, Pairs, StoredHash
 from .redis_scripts import DELETE, LIST, MOVE, SAVE, Call
 from .redis_url import Keys
 
@@ -44,19 +44,18 @@ class Context(NamedTuple):
     cookie_age: Callable[[], float]
 
 
-@dataclass(slots=True)
+@dataclass
 class Save:
     """What a call of the script SAVE writes."""
 
     digest: str
-    texts: Texts
     times: Times
     mode: str = "update"
-    delta: Delta = field(default_factory=Delta)
-    pairs: tuple[bytes | str, ...] = ()
-    removed: tuple[bytes | str, ...] = ()
-    #: What is known to be stored; None: nothing, or nothing is known.
-    stored: StoredHash | None = None
+    delta: Delta = NO_CHANGE
+    pairs: Pairs = field(default_factory=list)
+    removed: Pairs = field(default_factory=list)
+    #: What is known to be stored.
+    stored: StoredHash = NOTHING
 
 
 def read(context: Context, digest: str) -> Steps[StoredHash | None]:
@@ -78,24 +77,14 @@ def insert(context: Context, digest: str, texts: Texts, times: Times) -> Steps[S
 
 def update(context: Context, digest: str, change: Change) -> Steps[StoredHash | None]:
     """Lay a change over what is stored; None if it is not there."""
-    loaded = _loaded(change.loaded)
-    before = None if loaded is None else loaded.times.interval
-    pairs: Pairs = []
-    removed: Pairs = []
-    if change.times.interval != before:
-        if change.times.interval is None:
-            removed.append("interval")
+    stored = NOTHING if change.loaded is None else cast("StoredHash", change.loaded)
+    save = Save(digest, change.times, delta=change.delta, stored=stored)
+    interval = change.times.interval
+    if interval != stored.times.interval:
+        if interval is None:
+            save.removed.append("interval")
         else:
-            pairs += ("interval", str(change.times.interval))
-    save = Save(
-        digest,
-        change.texts,
-        change.times,
-        delta=change.delta,
-        pairs=tuple(pairs),
-        removed=tuple(removed),
-        stored=loaded,
-    )
+            save.pairs += ("interval", str(interval))
     return (yield from _save(context, save))
 
 
@@ -103,19 +92,17 @@ def replace_if(
     context: Context, digest: str, found: StoredData, texts: Texts, times: Times
 ) -> Steps[bool]:
     """Put other attributes and times in the place of what was found; False if it is no more."""
-    before = _loaded(found)
-    serial = "0" if before is None else before.serial
     save = _replacement(digest, texts, times)
-    save.mode, save.stored = f"if {serial}", before
+    save.stored = cast("StoredHash", found)
+    save.mode = f"if {save.stored.serial}"
     return (yield from _save(context, save)) is not None
 
 
 def renew(context: Context, digest: str, loaded: StoredData, accessed: float) -> Steps[bool]:
     """Record a later access, and no more; False if the session is not there."""
     times = replace(loaded.times, accessed=accessed)
-    save = Save(digest, loaded.texts, times, stored=_loaded(loaded))
-    stored = yield from _save(context, save)
-    return stored is not None
+    save = Save(digest, times, stored=cast("StoredHash", loaded))
+    return (yield from _save(context, save)) is not None
 
 
 def remove(context: Context, digest: str) -> Steps[None]:
@@ -149,51 +136,51 @@ def change_key(context: Context, digest: str, change: Change) -> Steps[StoredHas
     before = moved.times if change.loaded is None else change.loaded.times
     texts = change.delta.laid_over(moved.texts)
     times = merged_times(before, change.times, moved.times)
-    if list(texts.items()) != list(written.texts.items()) or times != written.times:
-        yield from _save(context, _replacement(new, texts, times))
-        written = replace(written, texts=texts, times=times)
+    if list(texts.items()) != list(change.texts.items()) or times != written.times:
+        written = yield from _save(context, _replacement(new, texts, times))
+        if written is not None:
+            written.has_news = True
     yield clean_up
     return written
-
-
-def _loaded(loaded: StoredData | None) -> StoredHash | None:
-    return loaded if isinstance(loaded, StoredHash) else None
 
 
 def _creation(digest: str, texts: Texts, times: Times) -> Save:
     pairs: Pairs = ["created", repr(times.created)]
     if times.interval is not None:
         pairs += ("interval", str(times.interval))
-    return Save(digest, texts, times, "create", Delta(texts), tuple(pairs))
+    return Save(digest, times, "create", Delta(texts), pairs)
 
 
 def _replacement(digest: str, texts: Texts, times: Times) -> Save:
     save = _creation(digest, texts, times)
-    removed = () if times.interval is not None else ("interval",)
-    return replace(save, mode="update", delta=Delta(texts, clears=True), removed=removed)
+    save.mode, save.delta = "update", Delta(texts, clears=True)
+    if times.interval is None:
+        save.removed.append("interval")
+    return save
 
 
 def _save(context: Context, save: Save) -> Steps[StoredHash | None]:
     now = time.time()
-    user = mapping.user_of(save.texts.get(SESSION_KEY))
-    end = mapping.end(save.texts, save.times, context.end_of)
-    old_user = None if save.stored is None else save.stored.user
-    listed = 0.0 if save.stored is None or user != old_user else save.stored.listed
-    calls = []
-    pairs = [*mapping.pairs_of(save.delta.changed), *save.pairs]
+    stored, delta = save.stored, save.delta
+    user_text = stored.text_after(delta, SESSION_KEY)
+    old_user_text = stored.text_after(NO_CHANGE, SESSION_KEY)
+    end = mapping.end(stored.text_after(delta, EXPIRY_KEY), save.times, context.end_of)
     kept_until = mapping.kept_until(end, save.times)
-    if user is not None and listed < kept_until:
+    listed = stored.listed if user_text == old_user_text else 0.0
+    calls = []
+    pairs = [*mapping.pairs_of(delta.changed), *save.pairs]
+    user = None if listed >= kept_until else mapping.user_of(user_text)
+    if user is not None:
         listed = mapping.listed_until(kept_until, now)
         calls.append(listed_call(context, save.digest, user, listed, now))
         pairs += ("listed", repr(listed))
     place = len(calls)
     calls.append(_saved(context, save, pairs, now))
-    if old_user is not None and old_user != user:
+    old_user = None if old_user_text == user_text else mapping.user_of(old_user_text)
+    if old_user is not None:
         calls.append(unlisted_call(context, save.digest, old_user))
     answers = yield calls
-    if not answers[place]:
-        return None
-    return StoredHash(save.times, end, save.texts, listed=listed)
+    return stored.after(delta, save.times, end, listed) if answers[place] else None
 
 
 def _saved(context: Context, save: Save, pairs: Pairs, now: float) -> Call:

@@ -1,0 +1,166 @@
+"""A session's data as it was loaded: it remembers what the store holds, to tell what changed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
+
+from dirigible_session.attributes import IMMUTABLE
+
+from . import mapping
+from .mapping import Delta
+from .operations import StoredData
+
+
+class LoadedData(dict[str, Any]):
+    """A session's data, and what it was in the store.
+
+    Both belong together: where two threads of one request load the session at once, each with its
+    own answer from the store, the one whose data is kept is the one that changes are told from.
+    """
+
+    stored: StoredData
+    _values: dict[str, Any]
+
+    def __init__(self, data: Mapping[str, Any], stored: StoredData) -> None:
+        super().__init__(data)
+        self.remember(stored)
+
+    def remember(self, stored: StoredData) -> None:
+        """Tell changes from ``stored``, which holds what the data is now."""
+        self.stored = stored
+        self._values = dict(self)
+
+    def delta(self) -> Delta:
+        """Return what was changed; TypeError or ValueError if JSON can't hold it."""
+        before, values = self.stored.texts, self._values
+        after = {}
+        for name, value in self.items():
+            # The same object, and one that can't be changed in place, has the same text.
+            if values.get(name) is value and type(value) in IMMUTABLE and name in before:
+                after[name] = before[name]
+            else:
+                after.update(mapping.to_texts({name: value}))
+        return mapping.delta(before, after)
+
+
+class Searchable(StoredData, Protocol):
+    """What a store holds of one session, where one attribute can be found without the others."""
+
+    def text_of(self, name: str) -> str | None:
+        """Return the JSON text of an attribute, None where there is none; ValueError if damaged."""
+
+
+_MISSING = object()
+_lock = threading.Lock()
+
+
+class UnreadData(LoadedData):
+    """Data of which single attributes are parsed when they are looked up.
+
+    Most requests look up a few, and set one or two. Whatever else is done to it reads all, and
+    from then on it is :class:`LoadedData` and no more. Threads of one request may share it.
+    """
+
+    stored: Searchable
+
+    def __init__(self, stored: Searchable) -> None:
+        # Not empty, since the json module takes a dict's word for that.
+        dict.__init__(self, {"": None})
+        self.stored = stored
+        #: What was given out, which must stay the same object, and what was set.
+        self._values = {}
+
+    def remember(self, stored: StoredData) -> None:
+        """Tell changes from ``stored``, which holds what the data is now."""
+        self.stored = cast("Searchable", stored)
+
+    def delta(self) -> Delta:
+        """Return what was changed; TypeError or ValueError if JSON can't hold it."""
+        try:
+            texts = mapping.to_texts(self._values.copy())
+            return Delta({n: text for n, text in texts.items() if text != self.stored.text_of(n)})
+        except ValueError:
+            self.read()
+            return self.delta()
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._look_up(name)
+        if value is _MISSING:
+            raise KeyError(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return self._look_up(name) is not _MISSING
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an attribute, or ``default``."""
+        value = self._look_up(name)
+        return default if value is _MISSING else value
+
+    def _look_up(self, name: Any) -> Any:
+        with _lock:
+            if type(self) is UnreadData and type(name) is str:
+                if name in self._values:
+                    return self._values[name]
+                try:
+                    text = self.stored.text_of(name)
+                    if text is None:
+                        return _MISSING
+                    value = self._values[name] = mapping.from_text(text)
+                    return value
+                except ValueError:
+                    # All of it is damaged then, which is told when all of it is read.
+                    pass
+        self.read()
+        return dict.get(self, name, _MISSING)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        with _lock:
+            if type(self) is UnreadData and type(name) is str:
+                self._values[name] = value
+                return
+        self.read()
+        dict.__setitem__(self, name, value)
+
+    def read(self) -> None:
+        """Parse all attributes."""
+        is_damaged = False
+        with _lock:
+            if type(self) is not UnreadData:
+                return
+            try:
+                data = self.stored.parsed()
+            except ValueError:
+                data, is_damaged = {}, True
+            dict.clear(self)
+            # What was set anew stands behind what was there.
+            dict.update(self, data | self._values)
+            self._values = data
+            self.__class__ = LoadedData
+        if is_damaged:
+            log_damage()
+
+
+def _after_reading(name: str) -> Callable[..., Any]:
+    method = getattr(dict, name)
+
+    def call(self: UnreadData, *args: Any, **named: Any) -> Any:
+        self.read()
+        return method(self, *args, **named)
+
+    return call
+
+
+for _name in (
+    "__delitem__ __eq__ __ior__ __iter__ __len__ __ne__ __or__ __reduce_ex__ __repr__ "
+    "__reversed__ __ror__ clear copy items keys pop popitem setdefault update values"
+).split():
+    setattr(UnreadData, _name, _after_reading(_name))
+
+
+def log_damage() -> None:
+    """Log, as Django's own engines do, that stored data can't be decoded."""
+    logging.getLogger("django.security.SuspiciousSession").warning("Session data corrupted")
