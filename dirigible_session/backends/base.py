@@ -86,12 +86,17 @@ class EngineBase(Operations, SessionBase):
         self._stored_times: Times | None = None
         #: What stands for the key of a session that was found by its digest.
         self._digest: str | None = None
+        self._digested = ("", "")
 
     @property
     def digest(self) -> str | None:
         """What the store knows the session by; None if it has no key yet."""
         key = self.session_key
-        return self._digest if key is None else handles.digest(key)
+        if key is None:
+            return self._digest
+        if key != self._digested[0]:
+            self._digested = (key, handles.digest(key))
+        return self._digested[1]
 
     def end_of(self, data: Mapping[str, Any], times: Times) -> float | None:
         """Return when a session with this data and these times ends; None: never."""
@@ -235,7 +240,7 @@ class EngineBase(Operations, SessionBase):
         if self.times is None:
             return Times(now, now)
         if self.times is self._stored_times:
-            return replace(self.times, accessed=max(now, self.times.accessed))
+            return Times(self.times.created, max(now, self.times.accessed), self.times.interval)
         return self.times
 
     def _change(

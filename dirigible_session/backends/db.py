@@ -267,9 +267,7 @@ class SessionStore(EngineBase):
         texts = change.delta.laid_over(stored.texts) if has_news else change.texts
         return self._row_of(texts, times, stored.version + 1, has_news=has_news)
 
-    def _row_of(
-        self, texts: Texts, times: Times, version: int, *, has_news: bool = False
-    ) -> Row:
+    def _row_of(self, texts: Texts, times: Times, version: int, *, has_news: bool = False) -> Row:
         expires = self.end_of(_value_of(texts, EXPIRY_KEY), times)
         return Row.holding(texts, times, expires, version, has_news=has_news)
 

@@ -139,7 +139,7 @@ class UnreadData(LoadedData):
             # What was set anew stands behind what was there.
             dict.update(self, data | self._values)
             self._values = data
-            self.__class__ = LoadedData
+            self.__class__ = LoadedData  # type: ignore[assignment]
         if is_damaged:
             log_damage()
 
@@ -154,10 +154,11 @@ def _after_reading(name: str) -> Callable[..., Any]:
     return call
 
 
-for _name in (
-    "__delitem__ __eq__ __ior__ __iter__ __len__ __ne__ __or__ __reduce_ex__ __repr__ "
-    "__reversed__ __ror__ clear copy items keys pop popitem setdefault update values"
-).split():
+_REST = """
+    __delitem__ __eq__ __ior__ __iter__ __len__ __ne__ __or__ __reduce_ex__ __repr__ __reversed__
+    __ror__ clear copy items keys pop popitem setdefault update values
+"""
+for _name in _REST.split():
     setattr(UnreadData, _name, _after_reading(_name))
 
 

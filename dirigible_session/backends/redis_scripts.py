@@ -12,9 +12,8 @@ not tell whether the script ran.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha1
-from typing import Any
+from typing import Any, NamedTuple
 
 Args = tuple[Any, ...]
 
@@ -30,8 +29,7 @@ class Script:
         self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One command for the server; with a script, the arguments after the script's name."""
 
     args: Args
@@ -56,13 +54,15 @@ class Call:
 #: 0 if the session is (not) there.
 SAVE = Script("""\
 local key, mode, now, accessed = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local head = {'accessed', 'serial', 'created', 'until', 'a:_session_expiry'}
-local is_head = {created = true, ['until'] = true, ['a:_session_expiry'] = true}
-local found = redis.call('HMGET', key, unpack(head))
-local only = string.match(mode, '^if (.*)$')
-if mode == 'update' or only then
-  if not found[1] or only and only ~= (found[2] or '0') then return 0 end
-elseif found[1] and not (mode == 'again' and found[1] == accessed) then
+local function head()
+  return redis.call('HMGET', key, 'accessed', 'serial', 'created', 'until', 'a:_session_expiry')
+end
+local found = head()
+if mode == 'update' then
+  if not found[1] then return 0 end
+elseif mode == 'create' or mode == 'again' then
+  if found[1] and not (mode == 'again' and found[1] == accessed) then return 0 end
+elseif not found[1] or mode ~= 'if ' .. (found[2] or '0') then
   return 0
 end
 if found[1] and tonumber(found[1]) > tonumber(accessed) then accessed = found[1] end
@@ -94,7 +94,8 @@ for i = last + 1, #ARGV, 2 do
   end
   -- An entry in the index is no change of the session.
   is_changed = is_changed or field ~= 'listed'
-  is_other_head = is_other_head or is_head[field]
+  is_other_head = is_other_head
+    or field == 'created' or field == 'until' or field == 'a:_session_expiry'
   sets[#sets + 1] = field
   sets[#sets + 1] = value
 end
@@ -107,8 +108,8 @@ for i = 1, #sets, 2000 do
   redis.call('HSET', key, unpack(sets, i, math.min(i + 1999, #sets)))
 end
 
-if is_other_head then found = redis.call('HMGET', key, unpack(head)) end
-local expiry = string.match(found[5] or '', '^%d+ (.*)$')
+if is_other_head then found = head() end
+local expiry = found[5] and string.match(found[5], '^%d+ (.*)$')
 local ends = tonumber(accessed) + tonumber(ARGV[4])
 if expiry and tonumber(expiry) and tonumber(expiry) ~= 0 then
   ends = tonumber(accessed) + tonumber(expiry)
