@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -160,11 +161,7 @@ class EngineBase(Operations, SessionBase):
         return self._data_of(stored)
 
     def _data_of(self, stored: StoredData) -> LoadedData:
-        try:
-            return LoadedData(stored.parsed(), stored)
-        except ValueError:
-            log_damage()
-            return LoadedData({}, stored)
+        return LoadedData.of(stored)
 
     def _forget(self) -> None:
         self._session_key = None
@@ -260,14 +257,14 @@ class EngineBase(Operations, SessionBase):
     def _updated(self, data: dict[str, Any], change: Change, stored: StoredData | None) -> None:
         if stored is None:
             raise UpdateError
-        if stored.has_news:
-            mapping.refresh(data, change.texts, stored.texts)
+        if stored.has_news and isinstance(data, LoadedData):
+            data.refresh(change.texts, stored.texts)
         self._keep(data, stored)
 
     def _keep(self, data: dict[str, Any], stored: StoredData) -> None:
         self.times = self._stored_times = stored.times
         if isinstance(data, LoadedData):
-            data.remember(stored)
+            data.saved(stored)
         else:
             setattr(self, _DATA, LoadedData(data, stored))
 
@@ -325,8 +322,9 @@ class EngineBase(Operations, SessionBase):
         if digest is None:
             self.create()
             return
-        change = self._change_of_key(data)
-        self._cycled(data, change, self._update(digest, change))
+        with self._another_key():
+            change = self._change_of_key(data)
+            self._cycled(data, change, self._update(digest, change))
 
     async def acycle_key(self) -> None:
         """Async twin of :meth:`cycle_key`."""
@@ -334,13 +332,23 @@ class EngineBase(Operations, SessionBase):
         if digest is None:
             await self.acreate()
             return
-        change = self._change_of_key(data)
-        self._cycled(data, change, await self._aupdate(digest, change))
+        with self._another_key():
+            change = self._change_of_key(data)
+            self._cycled(data, change, await self._aupdate(digest, change))
+
+    @contextmanager
+    def _another_key(self) -> Iterator[None]:
+        old_key = self.session_key
+        self._draw_key()
+        try:
+            yield
+        except BaseException:
+            # As far as anybody knows, the session is where it was.
+            self._session_key = old_key
+            raise
 
     def _change_of_key(self, data: Mapping[str, Any]) -> Change:
-        times = self.times or self._times_to_store()
-        self._draw_key()
-        return self._change(data, times, self.digest)
+        return self._change(data, self.times or self._times_to_store(), self.digest)
 
     def _cycled(self, data: dict[str, Any], change: Change, stored: StoredData | None) -> None:
         self.modified = True

@@ -177,7 +177,9 @@ class SessionStore(EngineBase):
         loaded = cast("Row | None", change.loaded)
         if loaded is not None:
             row = self._changed(loaded, change)
-            if self._set(self._values(row, change), digest, {"version =": loaded.version}):
+            # A touch leaves the version alone.
+            as_read = {"version =": loaded.version, "accessed <=": row.times.accessed}
+            if self._set(self._values(row, change), digest, as_read):
                 return row
         return self._update_again(digest, change)
 
@@ -185,8 +187,10 @@ class SessionStore(EngineBase):
         loaded = cast("Row | None", change.loaded)
         if loaded is not None:
             row = self._changed(loaded, change)
-            guarded = self._row(digest).filter(version=loaded.version)
-            if await guarded.aupdate(**self._values(row, change)):
+            as_read = self._row(digest).filter(
+                version=loaded.version, accessed__lte=row.times.accessed
+            )
+            if await as_read.aupdate(**self._values(row, change)):
                 return row
         return await sync_to_async(self._update_again)(digest, change)
 
@@ -213,6 +217,11 @@ class SessionStore(EngineBase):
 
     async def _aremove(self, digest: str) -> None:
         await sync_to_async(self._remove)(digest)
+
+    def _remove_if(self, digest: str, found: StoredData) -> bool:
+        row = cast("Row", found)
+        as_found = self._row(digest).filter(version=row.version, accessed=row.times.accessed)
+        return bool(as_found._raw_delete(self._using()))
 
     # Where a rival was faster.
 

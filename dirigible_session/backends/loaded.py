@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 from dirigible_session.attributes import IMMUTABLE
 
 from . import mapping
-from .mapping import Delta
+from .mapping import Delta, Texts
 from .operations import StoredData
 
 
@@ -22,19 +22,70 @@ class LoadedData(dict[str, Any]):
     """
 
     stored: StoredData
+    #: What was loaded, or given out.
     _values: dict[str, Any]
+    #: What was set: that is stored even if it is what was loaded, since a rival may have set it.
+    _set: set[str]
+    #: Whether what is stored can't be decoded, so that a save has to put something in its place.
+    _is_damaged = False
 
     def __init__(self, data: Mapping[str, Any], stored: StoredData) -> None:
         super().__init__(data)
-        self.remember(stored)
+        self._remember(stored)
 
-    def remember(self, stored: StoredData) -> None:
-        """Tell changes from ``stored``, which holds what the data is now."""
+    @classmethod
+    def of(cls, stored: StoredData) -> LoadedData:
+        """Return what is stored; nothing if it is damaged, which is logged."""
+        try:
+            return cls(stored.parsed(), stored)
+        except ValueError:
+            data = cls({}, stored)
+            data._is_damaged = True
+            log_damage()
+            return data
+
+    def saved(self, stored: StoredData) -> None:
+        """Tell changes from ``stored`` from now on, which holds what the data is now."""
+        self._is_damaged = False
+        self._remember(stored)
+
+    def _remember(self, stored: StoredData) -> None:
         self.stored = stored
         self._values = dict(self)
+        self._set = set()
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._set.add(name)
+        super().__setitem__(name, value)
+
+    def update(self, *args: Any, **named: Any) -> None:
+        """Set many attributes."""
+        for name, value in dict(*args, **named).items():
+            self[name] = value
+
+    def __ior__(self, other: Any) -> LoadedData:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """Return an attribute, which is set to ``default`` if it is not there."""
+        if name not in self:
+            self[name] = default
+        return self[name]
+
+    def refresh(self, ours: Texts, stored: Texts) -> None:
+        """Take over what rivals changed, and the order in which it is stored."""
+        values = {
+            name: self[name] if name in self and ours.get(name) == text else mapping.from_text(text)
+            for name, text in stored.items()
+        }
+        dict.clear(self)
+        dict.update(self, values)
 
     def delta(self) -> Delta:
         """Return what was changed; TypeError or ValueError if JSON can't hold it."""
+        if self._is_damaged:
+            return Delta(mapping.to_texts(self), clears=True)
         before, values = self.stored.texts, self._values
         after = {}
         for name, value in self.items():
@@ -43,7 +94,7 @@ class LoadedData(dict[str, Any]):
                 after[name] = before[name]
             else:
                 after.update(mapping.to_texts({name: value}))
-        return mapping.delta(before, after)
+        return mapping.delta(before, after, self._set)
 
 
 class Searchable(StoredData, Protocol):
@@ -70,18 +121,25 @@ class UnreadData(LoadedData):
         # Not empty, since the json module takes a dict's word for that.
         dict.__init__(self, {"": None})
         self.stored = stored
-        #: What was given out, which must stay the same object, and what was set.
+        # What was given out must stay the same object. What was set is here, too.
         self._values = {}
+        self._set = set()
 
-    def remember(self, stored: StoredData) -> None:
-        """Tell changes from ``stored``, which holds what the data is now."""
+    def _remember(self, stored: StoredData) -> None:
         self.stored = cast("Searchable", stored)
+        self._set = set()
 
     def delta(self) -> Delta:
         """Return what was changed; TypeError or ValueError if JSON can't hold it."""
         try:
             texts = mapping.to_texts(self._values.copy())
-            return Delta({n: text for n, text in texts.items() if text != self.stored.text_of(n)})
+            return Delta(
+                {
+                    name: text
+                    for name, text in texts.items()
+                    if name in self._set or text != self.stored.text_of(name)
+                }
+            )
         except ValueError:
             self.read()
             return self.delta()
@@ -121,26 +179,26 @@ class UnreadData(LoadedData):
         with _lock:
             if type(self) is UnreadData and type(name) is str:
                 self._values[name] = value
+                self._set.add(name)
                 return
         self.read()
-        dict.__setitem__(self, name, value)
+        self[name] = value
 
     def read(self) -> None:
         """Parse all attributes."""
-        is_damaged = False
         with _lock:
             if type(self) is not UnreadData:
                 return
             try:
                 data = self.stored.parsed()
             except ValueError:
-                data, is_damaged = {}, True
+                data, self._is_damaged = {}, True
             dict.clear(self)
             # What was set anew stands behind what was there.
             dict.update(self, data | self._values)
             self._values = data
             self.__class__ = LoadedData  # type: ignore[assignment]
-        if is_damaged:
+        if self._is_damaged:
             log_damage()
 
 
@@ -155,8 +213,8 @@ def _after_reading(name: str) -> Callable[..., Any]:
 
 
 _REST = """
-    __delitem__ __eq__ __ior__ __iter__ __len__ __ne__ __or__ __reduce_ex__ __repr__ __reversed__
-    __ror__ clear copy items keys pop popitem setdefault update values
+    __delitem__ __eq__ __iter__ __len__ __ne__ __or__ __reduce_ex__ __repr__ __reversed__ __ror__
+    clear copy items keys pop popitem values
 """
 for _name in _REST.split():
     setattr(UnreadData, _name, _after_reading(_name))

@@ -7,7 +7,7 @@ and lone surrogates among it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,9 +29,12 @@ def to_text(value: object) -> str:
     return _encode(value)
 
 
-def from_text(text: str) -> Any:
-    """Return the value of a JSON text; ValueError if it is none."""
-    return json.loads(text)
+def from_text(text: bytes | str) -> Any:
+    """Return the value of a JSON text; ValueError if it is none, or nested too deep to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def to_texts(data: Mapping[Any, Any]) -> dict[str, str]:
@@ -55,7 +58,7 @@ def to_document(texts: Texts) -> str:
 
 def from_document(document: bytes | str) -> dict[str, Any]:
     """Return the attributes that a JSON object holds; ValueError if it is none."""
-    data = json.loads(document)
+    data = from_text(document)
     if not isinstance(data, dict):
         raise ValueError(f"a JSON object is expected, not {type(data).__name__}")
     return data
@@ -85,8 +88,8 @@ class Delta:
 NO_CHANGE = Delta()
 
 
-def delta(before: Texts, after: Texts) -> Delta:
-    """Return what makes ``after`` out of ``before``."""
+def delta(before: Texts, after: Texts, anew: Collection[str] = ()) -> Delta:
+    """Return what makes ``after`` out of ``before``, and sets ``anew`` what may be the same."""
     # Setting an attribute again leaves it where it is, so what was not set anew is the longest
     # beginning that still has the old order. The iterator is used up at the first that has not:
     # one that was set anew, or a new one.
@@ -94,20 +97,12 @@ def delta(before: Texts, after: Texts) -> Delta:
     moved = {name for name in after if name not in old_order and name in before}
     return Delta(
         changed={
-            name: text for name, text in after.items() if before.get(name) != text or name in moved
+            name: text
+            for name, text in after.items()
+            if before.get(name) != text or name in moved or name in anew
         },
         removed=frozenset(before.keys() - after.keys()) | moved,
     )
-
-
-def refresh(data: dict[str, Any], ours: Texts, stored: Texts) -> None:
-    """Take over what rivals changed, and the order in which it is stored."""
-    values = {
-        name: data[name] if name in data and ours.get(name) == text else from_text(text)
-        for name, text in stored.items()
-    }
-    data.clear()
-    data.update(values)
 
 
 def merged_times(before: Times, ours: Times, theirs: Times) -> Times:

@@ -108,6 +108,13 @@ class Operations:
         """Async twin of :meth:`_remove`."""
 
     @abstractmethod
+    def _remove_if(self, digest: str, found: StoredData) -> bool:
+        """Delete a session, if it is still what was found; return whether it was.
+
+        For ``sessions_migrate``, as :meth:`_replace` is.
+        """
+
+    @abstractmethod
     def _has(self, digest: str) -> bool:
         """Return whether a session is stored."""
 

@@ -70,6 +70,9 @@ class SessionStore(RedisListing, EngineBase):
     async def _aremove(self, digest: str) -> None:
         await adrive(steps.remove(self._context(), digest))
 
+    def _remove_if(self, digest: str, found: StoredData) -> bool:
+        return drive(steps.remove_if(self._context(), digest, found))
+
     def _has(self, digest: str) -> bool:
         return drive(steps.has(self._context(), digest))
 

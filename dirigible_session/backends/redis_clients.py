@@ -79,16 +79,21 @@ def target() -> Target:
 
 
 def _unavailable(where: Target, error: Exception) -> StoreUnavailable:
-    text = str(error)
+    text = str(error).rstrip(".")
     if isinstance(error, redis.TimeoutError):
         problem = (
             f"did not answer in time (socket_timeout {where.socket_timeout:g} s): {text}. "
             "Look whether it is overloaded, or the network to it broken"
         )
-    elif "OOM" in text:
+    elif isinstance(error, redis.exceptions.OutOfMemoryError):
         problem = (
             f"has no memory left and takes no writes: {text}. Raise its maxmemory, or give the "
             "sessions a server of their own"
+        )
+    elif isinstance(error, redis.exceptions.MovedError):
+        problem = (
+            f"is a node of a cluster, and what is asked for is on another: {text}. Let {SETTING} "
+            "begin with redis+cluster:// or rediss+cluster://"
         )
     elif isinstance(error, ReadOnlyError) or "READONLY" in text:
         problem = f"is a replica and takes no writes: {text}. {SETTING} has to name the primary"
@@ -103,8 +108,12 @@ def _unavailable(where: Target, error: Exception) -> StoreUnavailable:
     return StoreUnavailable(f"dirigible_session: Redis at {where.shown} {problem}.")
 
 
-def _options() -> dict[str, Any]:
-    return OPTIONS | {"max_connections": THREADS, "retry": Retry(NoBackoff(), 0)}
+def _options(where: Target, retry: Any) -> dict[str, Any]:
+    options = OPTIONS | {"max_connections": THREADS, "retry": retry}
+    if where.is_socket:
+        # There is no network to keep a connection alive in.
+        del options["socket_keepalive"]
+    return options
 
 
 @contextmanager
@@ -159,9 +168,12 @@ class Client:
         self.where = where
         self._lock = threading.Lock()
         self._redis: Any = None
-        pool = None if where.is_cluster else redis.ConnectionPool.from_url(where.url, **_options())
-        self._wire = None if pool is None else Wire(pool)
-        self._pool = pool
+        self._options = _options(where, Retry(NoBackoff(), 0))
+        self._pool = None
+        self._wire = None
+        if not where.is_cluster:
+            self._pool = redis.ConnectionPool.from_url(where.url, **self._options)
+            self._wire = Wire(self._pool)
 
     @property
     def redis(self) -> Any:
@@ -178,7 +190,7 @@ class Client:
         node_class: Any = redis.cluster.ClusterNode
         nodes = [node_class(*node) for node in self.where.other_nodes]
         return redis.cluster.RedisCluster.from_url(
-            self.where.url, startup_nodes=nodes, **_options()
+            self.where.url, startup_nodes=nodes, **self._options
         )
 
     def run(self, calls: Sequence[Call]) -> list[Any]:
@@ -254,7 +266,7 @@ class AsyncClient:
         self._turn = asyncio.Semaphore(CONCURRENCY)
         self._start = asyncio.Lock()
         self._is_started = not where.is_cluster
-        options = OPTIONS | {"max_connections": THREADS, "retry": AsyncRetry(NoBackoff(), 0)}
+        options = _options(where, AsyncRetry(NoBackoff(), 0))
         if where.is_cluster:
             nodes = [redis.asyncio.cluster.ClusterNode(*node) for node in where.other_nodes]
             self.redis: Any = redis.asyncio.RedisCluster.from_url(

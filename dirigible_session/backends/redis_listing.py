@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,13 +18,16 @@ from .base import Query, StoredSession
 from .mapping import indexed_user
 from .redis_clients import Client, clients
 from .redis_mapping import StoredHash
-from .redis_scripts import DELETE, Call
-from .redis_steps import Context, listed_call, unlisted_call
+from .redis_scripts import Call
+from .redis_steps import Context, delete_call, listed_call, unlisted_call
 
 logger = logging.getLogger("dirigible_session")
 
 #: How many sessions are read at once.
 BATCH = 100
+
+#: Whatever else is there is nobody's session.
+_IS_DIGEST = re.compile(rb"[0-9a-f]{%d}" % DIGEST_LENGTH).fullmatch
 
 T = TypeVar("T")
 
@@ -97,7 +101,8 @@ def _scanned(client: Client, context: Context, digest_prefix: str = "") -> Itera
     start = len(context.keys.session(""))
     pattern = _literal(context.keys.session(digest_prefix)) + b"*"
     for key in client.scan(pattern, "hash"):
-        yield key[start:].decode()
+        if _IS_DIGEST(key[start:]):
+            yield key[start:].decode()
 
 
 def _literal(key: bytes) -> bytes:
@@ -153,27 +158,44 @@ def _clear_sessions(client: Client, context: Context) -> tuple[int, int]:
     ended = added = 0
     for digests in _batches(_scanned(client, context)):
         now = time.time()
-        live = []
+        over: list[tuple[str, StoredHash]] = []
+        live: list[tuple[str, StoredHash]] = []
         for digest, head in _read_heads(client, context, digests):
-            if head.expires is not None and head.expires <= now:
-                # Unless a visit came between.
-                accessed = repr(head.times.accessed)
-                key = context.keys.session(digest)
-                (answer,) = client.run([Call((1, key, head.serial, accessed), DELETE)])
-                ended += answer is not None
-                if answer and head.user is not None:
-                    client.run([unlisted_call(context, digest, head.user)])
-            elif head.user is not None:
-                live.append((digest, head.user, head))
-        known = client.read_many(
-            [Call(("ZSCORE", context.keys.user(user), digest)) for digest, user, _ in live]
-        )
-        for (digest, user, head), score in zip(live, known, strict=True):
-            if score is None:
-                kept_until = mapping.kept_until(head.expires, head.times)
-                client.run([listed_call(context, digest, user, kept_until, now)])
-                added += 1
+            is_over = head.expires is not None and head.expires <= now
+            (over if is_over else live).append((digest, head))
+        ended += _end(client, context, over)
+        added += _list_anew(client, context, live, now)
     return ended, added
+
+
+def _end(client: Client, context: Context, over: Sequence[tuple[str, StoredHash]]) -> int:
+    # Unless a visit came between.
+    answers = client.run([delete_call(context, digest, head) for digest, head in over])
+    ended = [found for found, answer in zip(over, answers, strict=True) if answer is not None]
+    client.run(
+        [
+            unlisted_call(context, digest, head.user)
+            for digest, head in ended
+            if head.user is not None
+        ]
+    )
+    return len(ended)
+
+
+def _list_anew(
+    client: Client, context: Context, live: Sequence[tuple[str, StoredHash]], now: float
+) -> int:
+    users = [(digest, head.user, head) for digest, head in live if head.user is not None]
+    known = client.read_many(
+        [Call(("ZSCORE", context.keys.user(user), digest)) for digest, user, _ in users]
+    )
+    calls = [
+        listed_call(context, digest, user, mapping.kept_until(head.expires, head.times), now)
+        for (digest, user, head), score in zip(users, known, strict=True)
+        if score is None
+    ]
+    client.run(calls)
+    return len(calls)
 
 
 def _read_heads(

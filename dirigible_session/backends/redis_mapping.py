@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -46,8 +45,8 @@ class StoredHash:
     fields: Fields = field(default_factory=dict)
     #: No place is higher. Grows with every change, so the same serial means the same attributes.
     serial: int = 0
-    #: Until when the index of the user's sessions knows this one; 0: it does not.
-    listed: float = 0.0
+    #: Until when an index of a user's sessions knows this one, and the JSON text of whose.
+    listed: tuple[float, str | None] = (0.0, None)
     #: Why nothing can be decoded.
     error: str = ""
     #: See ``StoredData.has_news``.
@@ -87,7 +86,7 @@ class StoredHash:
         """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
         texts = self._texts
         # All in one go, since that is much faster than one by one.
-        values = json.loads("[" + ",".join(texts.values()) + "]")
+        values = mapping.from_text("[" + ",".join(texts.values()) + "]")
         return dict(zip(texts, values, strict=True))
 
     @property
@@ -107,7 +106,13 @@ class StoredHash:
         except ValueError:
             return None
 
-    def after(self, delta: Delta, times: Times, expires: float | None, listed: float) -> StoredHash:
+    def after(
+        self,
+        delta: Delta,
+        times: Times,
+        expires: float | None,
+        listed: tuple[float, str | None],
+    ) -> StoredHash:
         """Return what Redis holds once a change is stored, as far as the request knows it."""
         fields = {} if delta.clears else dict(self.fields)
         for name in delta.removed:
@@ -132,7 +137,7 @@ def user_of(text: str | bytes | None) -> str | None:
     if not text:
         return None
     try:
-        return mapping.user_of({SESSION_KEY: json.loads(text)})
+        return mapping.user_of({SESSION_KEY: mapping.from_text(text)})
     except ValueError:
         # Damaged, as a reader of the session is told: whoever it was, it loads as nobody.
         return None
@@ -171,12 +176,19 @@ def parse(fields: Fields, end_of: EndOf) -> StoredHash | None:
             None,
             fields,
             serial=int(fields.get(b"serial", 0)),
-            listed=float(fields.get(b"listed", 0)),
+            listed=_listed(fields.get(b"listed")),
         )
         stored.expires = end(stored.text_of(EXPIRY_KEY), times, end_of)
     except (KeyError, ValueError) as error:
         return StoredHash(Times(0.0, 0.0), None, error=damage(error))
     return stored
+
+
+def _listed(value: bytes | None) -> tuple[float, str | None]:
+    if value is None:
+        return 0.0, None
+    until, _, user_text = value.partition(b" ")
+    return float(until), user_text.decode()
 
 
 def damage(error: Exception) -> str:
@@ -195,7 +207,7 @@ def end(expiry_text: str | None, times: Times, end_of: EndOf) -> float | None:
 
 
 def _expiry(text: str | None) -> dict[str, Any]:
-    return {} if text is None else {EXPIRY_KEY: json.loads(text)}
+    return {} if text is None else {EXPIRY_KEY: mapping.from_text(text)}
 
 
 def kept_until(end: float | None, times: Times) -> float:
@@ -209,6 +221,11 @@ def listed_until(kept_until: float, now: float) -> float:
     A little longer, so that not every access has to be noted there.
     """
     return kept_until + max(0.0, kept_until - now) / LAG
+
+
+def is_listed_too_long(listed: float, kept_until: float, now: float) -> bool:
+    """Return whether the index would remember a session for long after it is gone."""
+    return listed - kept_until > 2 * (listed_until(kept_until, now) - kept_until) + 1
 
 
 def pairs_of(texts: Texts) -> Pairs:

@@ -3,8 +3,9 @@
 A session is one hash. A field ``a:NAME`` is an attribute: its place in the order in which the
 attributes were first set, a space, its JSON text. The other fields are ours: ``created`` and
 ``accessed`` in seconds since the epoch, ``interval``, ``until`` (the end, if that is a fixed
-date), ``listed`` (until when the index of the user's sessions knows it), and ``serial``, which
-grows with every change and gives out the places. A session is there if ``accessed`` is.
+date), ``listed`` (until when the index of a user's sessions knows it, a space, the JSON text of
+that user's id), and ``serial``, which grows with every change and gives out the places. A session
+is there if ``accessed`` is.
 
 Every script can be run a second time with the same outcome, since a connection that breaks does
 not tell whether the script ran.
@@ -49,9 +50,9 @@ class Call(NamedTuple):
 #:
 #: KEYS: the session. ARGV: ``create``, ``again`` (create, where a first try may have done it),
 #: ``update``, or ``if`` and the serial that it must still have; now; last access; the interval of
-#: a session that has none of its own; the absolute timeout or ""; "1" if all attributes go first;
-#: how many fields to remove, these fields; then fields to set, each with its value. Returns 1, or
-#: 0 if the session is (not) there.
+#: a session that has none of its own; the absolute timeout or ""; the milliseconds that it is kept
+#: at most; "1" if all attributes go first; how many fields to remove, these fields; then fields to
+#: set, each with its value. Returns 1, or 0 if the session is (not) there.
 SAVE = Script("""\
 local key, mode, now, accessed = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local function head()
@@ -65,21 +66,21 @@ elseif mode == 'create' or mode == 'again' then
 elseif not found[1] or mode ~= 'if ' .. (found[2] or '0') then
   return 0
 end
-if found[1] and tonumber(found[1]) > tonumber(accessed) then accessed = found[1] end
+if found[1] and (tonumber(found[1]) or 0) > tonumber(accessed) then accessed = found[1] end
 
-local last = 7 + tonumber(ARGV[7])
-local is_changed, is_other_head = false, last > 7
-if ARGV[6] == '1' then
+local last = 8 + tonumber(ARGV[8])
+local is_changed, is_other_head = false, last > 8
+if ARGV[7] == '1' then
   is_changed, is_other_head = true, true
   for _, field in ipairs(redis.call('HKEYS', key)) do
     if string.sub(field, 1, 2) == 'a:' then redis.call('HDEL', key, field) end
   end
 end
-for i = 8, last do
+for i = 9, last do
   is_changed = true
   redis.call('HDEL', key, ARGV[i])
 end
-local serial = tonumber(found[2] or 0)
+local serial = tonumber(found[2]) or 0
 local place, sets = serial, {'accessed', accessed}
 for i = last + 1, #ARGV, 2 do
   local field, value = ARGV[i], ARGV[i + 1]
@@ -117,9 +118,9 @@ elseif expiry and string.sub(expiry, 1, 1) == '"' and found[4] then
   ends = tonumber(found[4])
 end
 if ARGV[5] ~= '' then
-  ends = math.min(ends, tonumber(found[3]) + tonumber(ARGV[5]))
+  ends = math.min(ends, (tonumber(found[3]) or now) + tonumber(ARGV[5]))
 end
-local left = math.max(0, math.min(math.ceil((ends - now) * 1000), 1e14))
+local left = math.max(0, math.min(math.ceil((ends - now) * 1000), tonumber(ARGV[6])))
 redis.call('PEXPIRE', key, string.format('%.0f', left))
 return 1
 """)
@@ -131,22 +132,23 @@ return 1
 #: is not there, and nil, with nothing deleted, if it is not as it was read.
 DELETE = Script("""\
 local found = redis.call('HMGET', KEYS[1], 'accessed', 'serial', 'a:_auth_user_id')
-if not found[1] then return '' end
 if ARGV[1] ~= '' and ARGV[1] ~= (found[2] or '0') then return nil end
 if ARGV[2] ~= '' and ARGV[2] ~= found[1] then return nil end
 redis.call('DEL', KEYS[1])
-return string.match(found[3] or '', '^%d+ (.*)$') or ''
+return found[3] and string.match(found[3], '^%d+ (.*)$') or ''
 """)
 
 #: Take a session away from its key, which changes: from now on it is not there any more.
 #:
 #: KEYS: the session. ARGV: the digest of its new key; milliseconds. What was stored is kept under
-#: the old key for so long, in a shape that is no session, for the case that the answer gets lost;
-#: who has it deletes it. Returns all fields with their values, none if the session is not there.
+#: the old key for so long, in a shape that is no session, until the request that changes the key
+#: calls FORGET. If it does not get there, PUT_BACK undoes this. Returns all fields with their
+#: values, none if the session is not there.
 MOVE = Script("""\
 local found = redis.call('HMGET', KEYS[1], 'accessed', 'moved_to')
 if found[1] then
-  redis.call('HSET', KEYS[1], 'moved_to', ARGV[1], 'left', found[1])
+  local kept = redis.call('PTTL', KEYS[1])
+  redis.call('HSET', KEYS[1], 'moved_to', ARGV[1], 'left', found[1], 'kept', kept)
   redis.call('HDEL', KEYS[1], 'accessed')
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 elseif found[2] ~= ARGV[1] then
@@ -155,12 +157,41 @@ end
 return redis.call('HGETALL', KEYS[1])
 """)
 
+#: Make a session again of what MOVE took away.
+#:
+#: KEYS: the session. Returns all fields with their values.
+PUT_BACK = Script("""\
+local found = redis.call('HMGET', KEYS[1], 'accessed', 'left', 'kept')
+if found[2] and not found[1] then
+  redis.call('HSET', KEYS[1], 'accessed', found[2])
+  redis.call('HDEL', KEYS[1], 'moved_to', 'left', 'kept')
+  if tonumber(found[3]) > 0 then
+    redis.call('PEXPIRE', KEYS[1], found[3])
+  else
+    redis.call('PERSIST', KEYS[1])
+  end
+end
+return redis.call('HGETALL', KEYS[1])
+""")
+
+#: Delete what MOVE took away. KEYS: the session. Returns 0 if it was put back meanwhile, else 1.
+FORGET = Script("""\
+if redis.call('HEXISTS', KEYS[1], 'accessed') == 1 then return 0 end
+redis.call('DEL', KEYS[1])
+return 1
+""")
+
 #: Note in a user's index until when a session may live, and forget those that can't live any more.
 #:
-#: KEYS: the index, a sorted set. ARGV: now; the session's digest; until when. The index expires
-#: with the last of its sessions.
+#: KEYS: the index, a sorted set. ARGV: now; the session's digest; until when; "1" if it is known
+#: there for too long, else only a later time is noted. The index expires with the last of its
+#: sessions.
 LIST = Script("""\
-redis.call('ZADD', KEYS[1], 'GT', ARGV[3], ARGV[2])
+if ARGV[4] == '1' then
+  redis.call('ZADD', KEYS[1], ARGV[3], ARGV[2])
+else
+  redis.call('ZADD', KEYS[1], 'GT', ARGV[3], ARGV[2])
+end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[1])
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
 if last then

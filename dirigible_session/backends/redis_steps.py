@@ -18,21 +18,25 @@ from typing import Any, NamedTuple, TypeVar, cast
 from django.contrib.auth import SESSION_KEY
 
 from dirigible_session.conf import conf
+from dirigible_session.exceptions import SessionConflict
 from dirigible_session.lifecycle import EXPIRY_KEY, Times
 
 from . import redis_mapping as mapping
 from .mapping import NO_CHANGE, Delta, Texts, merged_times
 from .operations import Change, StoredData
 from .redis_mapping import NOTHING, EndOf, Pairs, StoredHash
-from .redis_scripts import DELETE, LIST, MOVE, SAVE, Call
+from .redis_scripts import DELETE, FORGET, LIST, MOVE, PUT_BACK, SAVE, Call
 from .redis_url import Keys
 
 T = TypeVar("T")
 Steps = Generator[Sequence[Call], list[Any], T]
 
-#: How long what was moved away is kept for a second try, in milliseconds. It is deleted by the
-#: next call.
-MOVED = 60_000
+#: How long the halves of a change of key are kept if it does not get to its end, in milliseconds.
+HALF_DONE = 60_000
+#: How often a change of key is tried again when rivals put the session back.
+TRIES = 50
+#: For what is kept until it expires, some three thousand years.
+FOR_GOOD = 10**14
 
 
 class Context(NamedTuple):
@@ -56,18 +60,26 @@ class Save:
     removed: Pairs = field(default_factory=list)
     #: What is known to be stored.
     stored: StoredHash = NOTHING
+    #: Milliseconds that it is kept at most.
+    most: int = FOR_GOOD
 
 
 def read(context: Context, digest: str) -> Steps[StoredHash | None]:
     """Read a session."""
-    (answer,) = yield [Call(("HGETALL", context.keys.session(digest)))]
-    return mapping.parse(mapping.fields_of(answer), context.end_of)
+    key = context.keys.session(digest)
+    (answer,) = yield [Call(("HGETALL", key))]
+    fields = mapping.fields_of(answer)
+    if b"left" in fields:
+        # A change of key is under way, or broke off: the client still has this key.
+        (answer,) = yield [Call((1, key), PUT_BACK)]
+        fields = mapping.fields_of(answer)
+    return mapping.parse(fields, context.end_of)
 
 
 def has(context: Context, digest: str) -> Steps[bool]:
     """Look whether a session is stored."""
-    (found,) = yield [Call(("HEXISTS", context.keys.session(digest), "accessed"))]
-    return bool(found)
+    (found,) = yield [Call(("HMGET", context.keys.session(digest), "accessed", "left"))]
+    return any(found)
 
 
 def insert(context: Context, digest: str, texts: Texts, times: Times) -> Steps[StoredHash | None]:
@@ -78,6 +90,8 @@ def insert(context: Context, digest: str, texts: Texts, times: Times) -> Steps[S
 def update(context: Context, digest: str, change: Change) -> Steps[StoredHash | None]:
     """Lay a change over what is stored; None if it is not there."""
     stored = NOTHING if change.loaded is None else cast("StoredHash", change.loaded)
+    if stored.error:
+        return (yield from _save(context, _replacement(digest, change.texts, change.times)))
     save = Save(digest, change.times, delta=change.delta, stored=stored)
     interval = change.times.interval
     if interval != stored.times.interval:
@@ -108,6 +122,17 @@ def renew(context: Context, digest: str, loaded: StoredData, accessed: float) ->
 def remove(context: Context, digest: str) -> Steps[None]:
     """Delete a session and its entry in the index, if they are there."""
     (user_text,) = yield [Call((1, context.keys.session(digest), "", ""), DELETE)]
+    yield from _unlist(context, digest, user_text)
+
+
+def remove_if(context: Context, digest: str, found: StoredData) -> Steps[bool]:
+    """Delete a session and its entry in the index; False if it is no longer what was found."""
+    (user_text,) = yield [delete_call(context, digest, cast("StoredHash", found))]
+    yield from _unlist(context, digest, user_text)
+    return user_text is not None
+
+
+def _unlist(context: Context, digest: str, user_text: str | bytes | None) -> Steps[None]:
     user = mapping.user_of(user_text)
     if user is not None:
         yield [unlisted_call(context, digest, user)]
@@ -116,32 +141,52 @@ def remove(context: Context, digest: str) -> Steps[None]:
 def change_key(context: Context, digest: str, change: Change) -> Steps[StoredHash | None]:
     """Lay a change over what is stored and give it another digest; None if it is not there.
 
-    The session is stored under its new digest, then taken away from the old one, whose answer
-    tells what rivals wrote until then. Whatever breaks off in between leaves the old session as it
-    was, or the new one as a request left it.
+    The session is stored under its new digest, for a minute, then taken away from the old one,
+    whose answer tells what rivals wrote until then; only then the new one is kept for good and
+    the old one forgotten. If this breaks off in between, who comes with the old key puts the
+    session back as it was, and the new one goes by itself.
     """
     new = change.new_digest or ""
-    written = yield from _save(context, _creation(new, change.texts, change.times))
-    (answer,) = yield [Call((1, context.keys.session(digest), new, MOVED), MOVE)]
-    fields = mapping.fields_of(answer)
-    if written is None or not fields:
-        yield from remove(context, new)
-        return None
-    moved = mapping.parse({**fields, b"accessed": fields[b"left"]}, context.end_of)
-    if moved is None:
-        raise AssertionError("what has a last access is a session")
-    clean_up = [Call(("DEL", context.keys.session(digest)))]
-    if moved.user is not None:
-        clean_up.append(unlisted_call(context, digest, moved.user))
+    creation = _creation(new, change.texts, change.times)
+    creation.most = HALF_DONE
+    written = yield from _save(context, creation)
+    old_key = context.keys.session(digest)
+    for _ in range(TRIES):
+        (answer,) = yield [Call((1, old_key, new, HALF_DONE), MOVE)]
+        fields = mapping.fields_of(answer)
+        if written is None or not fields:
+            yield from remove(context, new)
+            return None
+        moved = mapping.parse({**fields, b"accessed": fields[b"left"]}, context.end_of)
+        if moved is None:
+            raise AssertionError("what has a last access is a session")
+        written = yield from _settle(context, new, change, written, moved)
+        (is_forgotten,) = yield [Call((1, old_key), FORGET)]
+        if is_forgotten:
+            if moved.user is not None:
+                yield [unlisted_call(context, digest, moved.user)]
+            return written
+    raise SessionConflict(TRIES)
+
+
+def _settle(
+    context: Context, new: str, change: Change, written: StoredHash, moved: StoredHash
+) -> Steps[StoredHash | None]:
+    """Keep for good what has a new digest, with what rivals wrote under the old one."""
     before = moved.times if change.loaded is None else change.loaded.times
     texts = change.delta.laid_over(moved.texts)
     times = merged_times(before, change.times, moved.times)
-    if list(texts.items()) != list(change.texts.items()) or times != written.times:
-        written = yield from _save(context, _replacement(new, texts, times))
-        if written is not None:
-            written.has_news = True
-    yield clean_up
-    return written
+    save = Save(new, times, stored=written)
+    if not _is_same(texts, written.texts) or times != written.times:
+        save = _replacement(new, texts, times)
+    settled = yield from _save(context, save)
+    if settled is not None:
+        settled.has_news = not _is_same(texts, change.texts)
+    return settled
+
+
+def _is_same(texts: Texts, others: Texts) -> bool:
+    return list(texts.items()) == list(others.items())
 
 
 def _creation(digest: str, texts: Texts, times: Times) -> Save:
@@ -166,21 +211,35 @@ def _save(context: Context, save: Save) -> Steps[StoredHash | None]:
     old_user_text = stored.text_after(NO_CHANGE, SESSION_KEY)
     end = mapping.end(stored.text_after(delta, EXPIRY_KEY), save.times, context.end_of)
     kept_until = mapping.kept_until(end, save.times)
-    listed = stored.listed if user_text == old_user_text else 0.0
+    listed = stored.listed
     calls = []
     pairs = [*mapping.pairs_of(delta.changed), *save.pairs]
-    user = None if listed >= kept_until else mapping.user_of(user_text)
+    user, is_too_long = _to_list(listed, user_text, kept_until, now)
     if user is not None:
-        listed = mapping.listed_until(kept_until, now)
-        calls.append(listed_call(context, save.digest, user, listed, now))
-        pairs += ("listed", repr(listed))
-    place = len(calls)
+        listed = (mapping.listed_until(kept_until, now), user_text)
+        calls.append(listed_call(context, save.digest, user, listed[0], now, again=is_too_long))
+        pairs += ("listed", f"{listed[0]!r} {user_text}")
     calls.append(_saved(context, save, pairs, now))
-    old_user = None if old_user_text == user_text else mapping.user_of(old_user_text)
-    if old_user is not None:
-        calls.append(unlisted_call(context, save.digest, old_user))
     answers = yield calls
-    return stored.after(delta, save.times, end, listed) if answers[place] else None
+    if not answers[-1]:
+        return None
+    if old_user_text != user_text:
+        yield from _unlist(context, save.digest, old_user_text)
+    return stored.after(delta, save.times, end, listed)
+
+
+def _to_list(
+    listed: tuple[float, str | None], user_text: str | None, kept_until: float, now: float
+) -> tuple[str | None, bool]:
+    """Return whose index has to note a session, if any, and whether it knows it for too long."""
+    if user_text is None:
+        return None, False
+    until, known_user_text = listed
+    is_known = user_text == known_user_text
+    is_too_long = is_known and mapping.is_listed_too_long(until, kept_until, now)
+    if is_known and until >= kept_until and not is_too_long:
+        return None, False
+    return mapping.user_of(user_text), is_too_long
 
 
 def _saved(context: Context, save: Save, pairs: Pairs, now: float) -> Call:
@@ -191,6 +250,7 @@ def _saved(context: Context, save: Save, pairs: Pairs, now: float) -> Call:
         repr(save.times.accessed),
         repr(float(context.cookie_age())),
         "" if timeout is None else repr(float(timeout)),
+        save.most,
         "1" if save.delta.clears else "",
         len(removed),
         *removed,
@@ -202,11 +262,23 @@ def _saved(context: Context, save: Save, pairs: Pairs, now: float) -> Call:
     return Call((1, key, save.mode, *rest), SAVE)
 
 
-def listed_call(context: Context, digest: str, user: str, until: float, now: float) -> Call:
-    """Return the call that notes in the index until when a session may live."""
-    return Call((1, context.keys.user(user), repr(now), digest, repr(until)), LIST)
+def listed_call(
+    context: Context, digest: str, user: str, until: float, now: float, *, again: bool = False
+) -> Call:
+    """Return the call that notes in the index until when a session may live.
+
+    ``again``: although a later time was noted before.
+    """
+    key = context.keys.user(user)
+    return Call((1, key, repr(now), digest, repr(until), "1" if again else ""), LIST)
 
 
 def unlisted_call(context: Context, digest: str, user: str) -> Call:
     """Return the call that removes a session from the index."""
     return Call(("ZREM", context.keys.user(user), digest))
+
+
+def delete_call(context: Context, digest: str, found: StoredHash) -> Call:
+    """Return the call that deletes a session if it is still what was found."""
+    key = context.keys.session(digest)
+    return Call((1, key, found.serial, repr(found.times.accessed)), DELETE)

@@ -89,6 +89,8 @@ class Target:
     #: Host and port of the other nodes that the URL names.
     other_nodes: tuple[tuple[str, int], ...]
     is_cluster: bool
+    #: Whether it is reached by a socket in the file system.
+    is_socket: bool
     keys: Keys
     #: Seconds that an answer may take.
     socket_timeout: float
@@ -125,6 +127,7 @@ def parse(url: object) -> Target:
         url=f"{scheme}://{netloc}{parts.path}" + (f"?{query}" if query else ""),
         other_nodes=tuple(nodes[1:]),
         is_cluster=is_cluster,
+        is_socket=parts.scheme == "unix",
         keys=Keys(options.get("prefix", DEFAULT_PREFIX)),
         socket_timeout=options.get("socket_timeout", SOCKET_TIMEOUT),
         shown=f"{parts.scheme}://" + ",".join(map(_netloc, nodes)) + parts.path,

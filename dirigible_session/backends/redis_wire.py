@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from redis import ConnectionPool
@@ -45,9 +46,11 @@ class Wire:
             self._free.append(connection)
 
     def disconnect(self) -> None:
-        """Break off the connections that are free; they connect anew when they are needed."""
-        for connection in list(self._free):
-            connection.disconnect()
+        """Break off the connections that are free; others are made when they are needed."""
+        with suppress(IndexError):
+            while True:
+                # Taken first, since another thread may be about to take it.
+                self._free.pop().disconnect()
 
 
 def _answer(connection: Any) -> Any:
