@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from dirigible_session.exceptions import StoreUnavailable
 
 from .conftest import Api
 from .redis_servers import Server, running
+from .redis_sessions import content, listed, loaded, new, store
 
 TIMEOUT = 0.3
 
@@ -39,27 +39,6 @@ def server(settings: Any) -> Iterator[Server]:
 def use(settings: Any, port: int) -> None:
     url = f"redis://127.0.0.1:{port}/0?socket_timeout={TIMEOUT}&socket_connect_timeout={TIMEOUT}"
     settings.DIRIGIBLE_SESSION_REDIS_URL = url
-
-
-def store(key: str | None = None) -> Any:
-    return import_module("dirigible_session.backends.redis").SessionStore(key)
-
-
-def new(**attributes: Any) -> str:
-    session = store()
-    session.update(attributes)
-    session.save()
-    return session.session_key
-
-
-def loaded(key: str) -> Any:
-    session = store(key)
-    session.keys()
-    return session
-
-
-def content(key: str) -> dict[str, Any]:
-    return dict(store(key).items())
 
 
 class TestAServerThatIsDown:
@@ -279,12 +258,6 @@ class TestAConnectionThatBreaks:
         with pytest.raises(StoreUnavailable, match="still loading"):
             api.load(store("a" * 32))
         monkeypatch.undo()
-
-
-def listed() -> list[Any]:
-    from dirigible_session.backends.base import Query
-
-    return list(type(store()).list_stored(Query(now=time.time())))
 
 
 def until(condition: Any) -> None:

@@ -8,7 +8,6 @@ import os
 import threading
 import time
 import weakref
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -18,16 +17,7 @@ from asgiref.sync import async_to_sync
 from dirigible_session.backends.redis_clients import CONCURRENCY, clients
 from dirigible_session.exceptions import StoreUnavailable
 
-
-def store(key: str | None = None) -> Any:
-    return import_module("dirigible_session.backends.redis").SessionStore(key)
-
-
-def new(**attributes: Any) -> str:
-    session = store()
-    session.update(attributes)
-    session.save()
-    return session.session_key
+from .redis_sessions import new, store
 
 
 async def visit(key: str) -> int:

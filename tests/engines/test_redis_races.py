@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -13,19 +12,10 @@ from django.contrib.sessions.backends.base import UpdateError
 
 from dirigible_session import handles
 
+from .redis_sessions import new, store
+
 UPDATES = 400
 RACES = 1000
-
-
-def store(key: str | None = None) -> Any:
-    return import_module("dirigible_session.backends.redis").SessionStore(key)
-
-
-def new(**attributes: Any) -> str:
-    session = store()
-    session.update(attributes)
-    session.save()
-    return session.session_key
 
 
 def at_once(*actions: Callable[[], None]) -> None:

@@ -5,38 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import time
-from importlib import import_module
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 
 from dirigible_session import handles
-from dirigible_session.backends.base import Query
 from dirigible_session.backends.redis_listing import BATCH
 from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, LAG, Times
 
 from .conftest import Api
+from .redis_sessions import listed, loaded, new, store
 
 HOUR = 60 * 60
 DAY = 24 * HOUR
-
-
-def store(key: str | None = None) -> Any:
-    return import_module("dirigible_session.backends.redis").SessionStore(key)
-
-
-def new(**attributes: Any) -> str:
-    session = store()
-    session.update(attributes)
-    session.save()
-    return session.session_key
-
-
-def loaded(key: str) -> Any:
-    session = store(key)
-    session.keys()
-    return session
 
 
 class Redis:
@@ -252,10 +234,6 @@ class TestRoundTrips:
         session.touch(time.time() + interval / LAG / 2)
         session.touch(time.time() + 2 * interval / LAG)
         assert calls == [["EVALSHA"], ["EVALSHA"], ["EVALSHA", "EVALSHA"]]
-
-
-def listed(**query: Any) -> list[Any]:
-    return list(type(store()).list_stored(Query(now=time.time(), **query)))
 
 
 class TestTheIndex:
