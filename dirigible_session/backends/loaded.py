@@ -193,6 +193,7 @@ class UnreadData(LoadedData):
                 data = self.stored.parsed()
             except ValueError:
                 data, self._is_damaged = {}, True
+                self._values = {name: self._values[name] for name in self._set}
             dict.clear(self)
             # What was set anew stands behind what was there.
             dict.update(self, data | self._values)

@@ -199,8 +199,8 @@ def _creation(digest: str, texts: Texts, times: Times) -> Save:
 def _replacement(digest: str, texts: Texts, times: Times) -> Save:
     save = _creation(digest, texts, times)
     save.mode, save.delta = "update", Delta(texts, clears=True)
-    if times.interval is None:
-        save.removed.append("interval")
+    # Set again by the save where they are needed.
+    save.removed += ("interval", "listed")
     return save
 
 

@@ -188,6 +188,24 @@ class EngineContract:
         api.save(one)
         assert self.content(key) == {"a": 1}
 
+    @pytest.mark.parametrize("way", ["set", "update", "setdefault", "in a second save"])
+    def test_the_last_wins_even_if_it_sets_what_it_loaded(self, api: Api, way: str) -> None:
+        key = self.new(**({} if way == "setdefault" else {"a": "old"}))
+        late, rival = self.loaded(api, key), self.loaded(api, key)
+        if way == "in a second save":
+            late["a"] = "old"
+            api.save(late)
+        rival["a"] = "new"
+        api.save(rival)
+        if way == "setdefault":
+            late.setdefault("a", "old")
+        elif way == "update":
+            late.update({"a": "old"})
+        else:
+            late["a"] = "old"
+        api.save(late)
+        assert self.content(key) == {"a": "old"}
+
     def test_what_a_request_only_read_is_not_written_back(self, api: Api) -> None:
         key = self.new(a=0, b=0)
         late, rival = self.loaded(api, key), self.loaded(api, key)
@@ -267,6 +285,17 @@ class EngineContract:
         api.cycle_key(login)
         api.save(login)
         assert self.content(login.session_key) == {"cart": [1], "_auth_user_id": "7"}
+
+    def test_what_was_given_out_stays_the_same_object(self, api: Api) -> None:
+        key = self.new(cart=[1], other=1)
+        store = self.loaded(api, key)
+        cart = store["cart"]
+        store["more"] = 1
+        api.save(store)
+        cart.append(2)
+        assert dict(store.items())["cart"] is cart
+        api.save(store)
+        assert self.content(key) == {"cart": [1, 2], "other": 1, "more": 1}
 
     # No resurrection; missing is no error.
 
@@ -351,6 +380,25 @@ class EngineContract:
         assert self.content(store.session_key) == {"a": 1, "b": 2}
         assert self.loaded(api, store.session_key).times.created == created
 
+    def test_a_change_of_key_that_fails_leaves_the_session_where_it_was(
+        self, api: Api, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        key = self.new(a=1)
+        store = self.loaded(api, key)
+
+        def fail(*args: Any) -> None:
+            raise ConnectionError
+
+        for name in ("_update", "_aupdate"):
+            monkeypatch.setattr(self.store_class, name, fail)
+        with pytest.raises(ConnectionError):
+            api.cycle_key(store)
+        monkeypatch.undo()
+        assert store.session_key == key
+        store["b"] = 2
+        api.save(store)
+        assert self.content(key) == {"a": 1, "b": 2}
+
     def test_a_session_without_a_key_gets_one_by_a_change_of_key(self, api: Api) -> None:
         store = self.store()
         store["a"] = 1
@@ -416,6 +464,17 @@ class EngineContract:
         early.times = Times(early.times.created, now + 50)
         api.save(early)
         assert self.loaded(api, key).times.accessed == now + 100
+
+    def test_a_save_does_not_take_back_a_touch_that_came_between(self, api: Api) -> None:
+        key = self.new()
+        slow, reader = self.loaded(api, key), self.loaded(api, key)
+        now = time.time()
+        assert api.touch(reader, now + 100) is True
+        slow["a"] = 1
+        slow.times = Times(slow.times.created, now + 50)
+        api.save(slow)
+        assert self.loaded(api, key).times.accessed == now + 100
+        assert self.content(key) == {"a": 1}
 
     def test_a_touch_follows_the_interval_that_a_rival_set(self, api: Api) -> None:
         key = self.new()
@@ -516,6 +575,23 @@ class EngineContract:
         assert dict(store.items()) == {"a": 1}
         api.flush(store)
         assert not api.exists(self.store(), key)
+
+    @pytest.mark.parametrize("rival", ["save", "touch", "flush", None])
+    def test_it_is_ended_only_if_it_is_still_what_was_found(
+        self, api: Api, rival: str | None
+    ) -> None:
+        key = self.new(a=1, _auth_user_id="7")
+        store, digest = self.store(), handles.digest(key)
+        found = store._read(digest)
+        other = self.loaded(api, key)
+        if rival == "save":
+            other["b"] = 1
+        if rival == "touch":
+            assert api.touch(other, time.time() + 100)
+        elif rival:
+            getattr(api, rival)(other)
+        assert store._remove_if(digest, found) is (rival is None)
+        assert api.exists(store, key) is (rival in ("save", "touch"))
 
     def test_a_digest_that_names_nothing_is_a_lookup_error(self) -> None:
         with pytest.raises(LookupError):

@@ -221,7 +221,7 @@ def test_an_end_beyond_all_dates_has_a_day() -> None:
 # Damage.
 
 
-@pytest.mark.parametrize("damaged", ["", "no json", "[1]", '{"a": '])
+@pytest.mark.parametrize("damaged", ["", "no json", "[1]", '{"a": ', "[" * 100_000])
 def test_a_damaged_row_loads_as_nothing_and_is_logged(
     api: Api, db_engine: Any, caplog: pytest.LogCaptureFixture, damaged: str
 ) -> None:

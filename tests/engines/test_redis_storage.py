@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+from django.contrib.sessions.backends.base import UpdateError
 from django.core.management import call_command
 
 from dirigible_session import handles
@@ -15,7 +16,7 @@ from dirigible_session.backends.redis_listing import BATCH
 from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, LAG, Times
 
 from .conftest import Api
-from .redis_sessions import listed, loaded, new, store
+from .redis_sessions import content, listed, loaded, new, store
 
 HOUR = 60 * 60
 DAY = 24 * HOUR
@@ -111,7 +112,7 @@ class TestAHash:
     def test_that_is_damaged_is_logged_and_loads_as_nothing(
         self, redis: Redis, caplog: pytest.LogCaptureFixture, api: Api
     ) -> None:
-        for damage in (b"no place", b"1 {", b'1 "a","b"', b"1 \xff"):
+        for damage in (b"no place", b"1 {", b'1 "a","b"', b"1 \xff", b"1 " + b"[" * 100_000):
             key = new(a=1)
             redis.redis.hset(redis.keys.session(handles.digest(key)), b"a:a", damage)
             assert api.load(store(key)) == {}
@@ -121,6 +122,29 @@ class TestAHash:
             assert stored.data is None
             assert stored.error.startswith("damaged")
             assert stored.size > 0
+
+    @pytest.mark.parametrize(
+        ("field", "damage"),
+        [
+            (b"a:a", b"1 {"),
+            (b"a:b", b"1 \xff"),
+            (b"a:_session_expiry", b"1 {"),
+            *[(name, b"?") for name in (b"created", b"accessed", b"serial", b"listed")],
+        ],
+    )
+    def test_that_is_damaged_can_be_written_again(
+        self, redis: Redis, api: Api, field: bytes, damage: bytes
+    ) -> None:
+        key = new(a=1, _auth_user_id="7")
+        redis.redis.hset(redis.keys.session(handles.digest(key)), field, damage)
+        session = store(key)
+        assert api.get(session, "a") in (1, None)
+        assert dict(api.items(session)) == {}
+        session["c"] = 1
+        api.save(session)
+        assert content(key) == {"c": 1}
+        (stored,) = listed(digest_prefix=handles.digest(key))
+        assert stored.data == {"c": 1}
 
     def test_with_a_damaged_user_or_time_is_listed_as_damaged_and_can_be_ended(
         self, redis: Redis, api: Api
@@ -250,6 +274,46 @@ class TestTheIndex:
         assert set(redis.index("8")) == {session.digest}
         api.flush(session)
         assert redis.names() == set()
+
+    def test_is_as_it_was_after_a_change_of_user_that_failed(
+        self, redis: Redis, api: Api, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        key = new(_auth_user_id="7")
+        session = loaded(key)
+        session["_auth_user_id"] = "8"
+        store(key).flush()
+        again = store(key)
+        again["_auth_user_id"] = "7"
+        again.save(must_create=True)
+        store(key).cycle_key()
+        with pytest.raises(UpdateError):
+            api.save(session)
+        assert len(listed(user_id="7")) == 1
+
+    def test_knows_whose_it_knows_a_session_to_be(
+        self, redis: Redis, api: Api, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        session = store()
+        session["_auth_user_id"] = "1"
+        session.set_expiry(100)
+        session.save()
+        key, start = session.session_key, time.time()
+        old, fresh = loaded(key), loaded(key)
+        fresh["_auth_user_id"] = "2"
+        api.save(fresh)
+        monkeypatch.setattr(time, "time", lambda: start + 50)
+        # It believes that the session is still the other user's, and that the index must be told.
+        assert api.touch(old, start + 50)
+        monkeypatch.setattr(time, "time", lambda: start + 52)
+        assert api.touch(loaded(key), start + 52)
+        assert redis.index("2")[fresh.digest] >= start + 152
+        assert [found.digest for found in listed(user_id="2")] == [fresh.digest]
+
+    def test_forgets_a_session_that_was_given_less_time(self, redis: Redis, api: Api) -> None:
+        session = loaded(new(_auth_user_id="7"))
+        session.set_expiry(HOUR)
+        api.save(session)
+        assert redis.left(redis.keys.user("7")) < HOUR + HOUR / LAG + 60
 
     def test_goes_when_the_last_session_of_a_user_goes_by_itself(
         self, redis: Redis, settings: Any
@@ -387,6 +451,28 @@ class TestClearsessions:
         assert redis.index("0") == {}
         assert set(redis.index("1")) == {handles.digest(keys[7])}
         assert set(redis.index("2")) == {handles.digest(keys[8])}
+
+    def test_asks_for_many_at_once(
+        self, redis: Redis, settings: Any, calls: list[list[str]]
+    ) -> None:
+        for _ in range(BATCH):
+            old = store()
+            old.times = Times(time.time() - DAY, time.time() - DAY)
+            old["_auth_user_id"] = "7"
+            old.save()
+        settings.SESSION_COOKIE_AGE = HOUR
+        del calls[:]
+        self.clear(BATCH, 0, 0)
+        # Redis gives the keys in portions of its own.
+        assert sum(len(trip) for trip in calls) >= 2 * BATCH
+        assert len(calls) < BATCH / 5
+
+    def test_leaves_alone_what_is_no_session(self, redis: Redis) -> None:
+        for name in (b"x", b"\xff" * 40, b"A" * 40):
+            redis.redis.hset(redis.keys.session("") + name, "accessed", "1")
+        key = new(a=1)
+        self.clear(0, 0, 0)
+        assert [found.digest for found in listed()] == [handles.digest(key)]
 
     def test_brings_back_what_the_index_lost(self, redis: Redis) -> None:
         key = new(_auth_user_id="7")
