@@ -126,7 +126,10 @@ class Move:
             digests = [stored.digest for stored in batch]
             memory = self._memory.using(self._using)
             known = memory.select_for_update().in_bulk(digests)
-            memory.filter(digest__in=digests, seen__lt=self._now).update(seen=self._now)
+            # A table may be named by another path each time: it is the last one that counts.
+            memory.filter(digest__in=digests, seen__lte=self._now).update(
+                seen=self._now, origin=self._origin
+            )
             for stored in batch:
                 original = self._original(stored)
                 if original is not None:

@@ -155,6 +155,16 @@ def test_a_session_that_was_ended_in_the_old_engine_is_ended_in_the_new_one(old:
     assert MigratedSession.objects.count() == 1
 
 
+def test_a_copy_is_ended_whichever_path_the_old_engine_went_by(settings: Any) -> None:
+    settings.SESSION_ENGINE = NEW
+    key = stored(STOCK + "cached_db", a=1)
+    migrate(STOCK + "db")
+    migrate(STOCK + "cached_db")
+    store_of(STOCK + "cached_db", key).flush()
+    assert "ended 1" in migrate(STOCK + "cached_db")
+    assert not Session.objects.exists()
+
+
 @pytest.mark.parametrize("use", ["write", "touch"])
 def test_a_copy_in_use_outlives_its_original(old: str, use: str) -> None:
     key = stored(old, a=1)
