@@ -22,6 +22,7 @@ from .backends.base import EngineBase, Query, StoredSession
 from .backends.mapping import Texts
 from .handles import DIGEST_SIZE
 from .inspection import Inspector
+from .inspection.reporting import Judged, Reporter
 from .lifecycle import EXPIRY_KEY, TIMES_KEY, Times, fixed_end
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 BATCH = 100
 #: A cache says how many seconds are left, so what is reckoned from that varies by seconds.
 JITTER = 5
+#: What tells that JSON can't hold a session: a type, a value, a number too large, a depth.
+UNFIT = (TypeError, ValueError, OverflowError, RecursionError)
 
 Item = TypeVar("Item")
 
@@ -64,7 +67,7 @@ class Original:
 
     @classmethod
     def of(cls, stored: StoredSession, *, cookie_age: int, now: float) -> Original:
-        """Return it; TypeError or ValueError if JSON can't hold it."""
+        """Return it; one of UNFIT if JSON can't hold it."""
         data = {name: value for name, value in (stored.data or {}).items() if name != TIMES_KEY}
         texts = mapping.to_texts(data)
         times = stored.times
@@ -103,48 +106,51 @@ class Move:
         self._target = target
         self._now = now
         self._inspector = Inspector(origin)
-        self._cookie_age = self._inspector.store_class().get_session_cookie_age()
+        store = self._inspector.store_class()
+        self._cookie_age = store.get_session_cookie_age()
+        self._reporter = Reporter(store, now=now, reveal=False)
         self._memory: Any = MigratedSession.objects
         self._using = router.db_for_write(MigratedSession)
 
     def run(self) -> None:
         """Take over all that is there to take over."""
         stored = self._inspector.stored(Query(now=self._now, state="active"))
-        live = (session for session in stored if not self._is_over(session))
-        for batch in _batches(live):
+        judged = map(self._reporter.judged, stored)
+        for batch in _batches(one for one in judged if one.state != "expired"):
             self._take_over(batch)
         # Only now that the old engine was walked to its end is it known what it no longer has.
         gone = self._memory.using(self._using).filter(origin=self._origin, seen__lt=self._now)
         for batch_gone in _batches(gone.order_by("digest").iterator()):
             self._let_go(batch_gone)
 
-    def _is_over(self, stored: StoredSession) -> bool:
-        return stored.expires is not None and stored.expires <= self._now
-
-    def _take_over(self, batch: list[StoredSession]) -> None:
+    def _take_over(self, batch: list[Judged]) -> None:
         with transaction.atomic(using=self._using):
-            digests = [stored.digest for stored in batch]
+            digests = [judged.stored.digest for judged in batch]
             memory = self._memory.using(self._using)
             known = memory.select_for_update().in_bulk(digests)
             # A table may be named by another path each time: it is the last one that counts.
             memory.filter(digest__in=digests, seen__lte=self._now).update(
                 seen=self._now, origin=self._origin
             )
-            for stored in batch:
-                original = self._original(stored)
+            for judged in batch:
+                original = self._original(judged)
                 if original is not None:
-                    self._take(original, known.get(stored.digest))
+                    self._take(original, known.get(original.digest))
 
-    def _original(self, stored: StoredSession) -> Original | None:
-        if stored.data is None:
+    def _original(self, judged: Judged) -> Original | None:
+        stored = judged.stored
+        if judged.state == "unreadable":
             self.counts.unreadable += 1
             return None
         try:
-            return Original.of(stored, cookie_age=self._cookie_age, now=self._now)
-        except (TypeError, ValueError) as error:
+            original = Original.of(stored, cookie_age=self._cookie_age, now=self._now)
+            end = self._target.end_of(stored.data or {}, original.times)
+        except UNFIT as error:
             self.counts.refused += 1
             self.refusals.append((stored.digest, str(error)))
             return None
+        # Times that had to be reckoned may be over by a limit that the old engine can't apply.
+        return None if end is not None and end <= self._now else original
 
     def _take(self, original: Original, known: MigratedSession | None) -> None:
         if known is not None and known.source == original.source:

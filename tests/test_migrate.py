@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import time
+from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
 import pytest
 from django.contrib.sessions.backends import file
+from django.contrib.sessions.models import Session as OldSession
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from dirigible_session import handles, lifecycle, moving
 from dirigible_session.lifecycle import TIMES_KEY
@@ -73,6 +76,34 @@ def test_what_is_over_is_not_copied(old: str) -> None:
     store.set_expiry(-60)
     store.save()
     assert migrate(old).startswith("Copied 0")
+
+
+def test_what_is_over_by_its_own_interval_is_not_copied(old: str) -> None:
+    now = time.time()
+    times = lifecycle.Times(now - 3 * DAY, now - 2 * DAY)
+    stored(old, a=1, **{TIMES_KEY: times.as_record(), lifecycle.EXPIRY_KEY: DAY})
+    assert migrate(old).startswith("Copied 0")
+    assert not Session.objects.exists()
+
+
+def test_what_is_over_by_the_absolute_timeout_is_not_copied(old: str, settings: Any) -> None:
+    settings.DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT = 2 * DAY
+    now = time.time()
+    for age in (3 * DAY, DAY):
+        stored(old, age=age, **{TIMES_KEY: lifecycle.Times(now - age, now).as_record()})
+    assert migrate(old).startswith("Copied 1")
+    assert Session.objects.get().session_data == f'{{"age":{DAY}}}'
+
+
+def test_what_nobody_came_to_for_longer_than_the_absolute_timeout_is_not_copied(
+    settings: Any,
+) -> None:
+    settings.SESSION_ENGINE = NEW
+    settings.DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT = DAY
+    stored(STOCK + "db", a=1)
+    OldSession.objects.update(expire_date=timezone.now() + timedelta(days=1))
+    assert migrate(STOCK + "db").startswith("Copied 0")
+    assert not Session.objects.exists()
 
 
 def test_times_that_the_old_engine_kept_are_kept(old: str) -> None:
@@ -254,8 +285,6 @@ def test_what_the_new_engine_has_of_its_own_is_left_alone(old: str) -> None:
 
 
 def test_a_session_with_a_fixed_end_keeps_it(old: str) -> None:
-    from datetime import timedelta
-
     store = store_of(old)
     store.set_expiry(timedelta(days=3))
     store["a"] = 1
@@ -265,8 +294,6 @@ def test_a_session_with_a_fixed_end_keeps_it(old: str) -> None:
 
 
 def test_a_session_that_can_not_be_read_is_counted(settings: Any) -> None:
-    from django.contrib.sessions.models import Session as OldSession
-
     settings.SESSION_ENGINE = NEW
     stored(STOCK + "db", a=1)
     OldSession.objects.update(session_data="damaged")
@@ -300,6 +327,35 @@ def test_what_json_can_not_hold_is_named_and_the_rest_is_copied(
     assert handles.handle(key) in said
     assert key not in said
     assert content(fine) == {"a": 1}
+
+
+class Deep(Pickle):
+    """A serializer that gives lists in lists, deeper than JSON can go, by their depth."""
+
+    def loads(self, text: bytes) -> Any:
+        data = super().loads(text)
+        value: list[Any] = []
+        for _ in range(data["depth"]):
+            value = [value]
+        return {"value": value}
+
+
+def test_what_is_too_deep_for_json_is_named_and_the_rest_is_copied(settings: Any) -> None:
+    settings.SESSION_ENGINE = NEW
+    settings.SESSION_SERIALIZER = f"{__name__}.Deep"
+    stored(STOCK + "db", depth=100_000)
+    fine = stored(STOCK + "db", depth=1)
+    with pytest.raises(CommandError, match="1 sessions hold what JSON can't"):
+        migrate(STOCK + "db")
+    assert content(fine) == {"value": [[]]}
+
+
+def test_an_end_that_is_no_date_is_counted_as_unreadable(settings: Any) -> None:
+    settings.SESSION_ENGINE = NEW
+    stored(STOCK + "db", a=1, **{lifecycle.EXPIRY_KEY: 1})
+    damage = {lifecycle.EXPIRY_KEY: "tomorrow"}
+    OldSession.objects.update(session_data=store_of(STOCK + "db").encode(damage))
+    assert "1 could not be read" in migrate(STOCK + "db")
 
 
 @pytest.mark.parametrize(
