@@ -93,10 +93,12 @@ class MigratedSession(models.Model):
     digest = DigestField(max_length=DIGEST_LENGTH, primary_key=True)
     #: The engine that it was copied from, as a dotted path.
     origin = models.CharField(max_length=200)
-    #: Fingerprint of the session in that engine, its times included.
+    #: Fingerprint of the session in that engine, its times included; empty until it was copied.
     source = models.CharField(max_length=DIGEST_LENGTH)
-    #: Fingerprint of the attributes that were written to the new engine.
+    #: Fingerprint of the attributes that were written to the new engine; empty: none were yet.
     content = models.CharField(max_length=DIGEST_LENGTH)
+    #: Fingerprint of the attributes that are about to be; empty if none are.
+    pending = models.CharField(max_length=DIGEST_LENGTH, default="")
     #: The last access that was written to the new engine.
     accessed = models.FloatField()
     #: When the run began that last saw it in the engine that it was copied from.

@@ -5,11 +5,31 @@ engines, to take over most, and right after, to take over the rest. What it copi
 :class:`~.models.MigratedSession`. A session that the new engine wrote, or ended, is the new
 engine's from then on: it is told by that it is no longer what was copied. A copy that nobody used
 is ended when its original was.
+
+**Where it is stopped.** If the new engine keeps its sessions in the database of that memory, a
+batch is one transaction: all of it is there and remembered, or nothing. A store elsewhere, as
+Redis, keeps what it was given. So there each session takes three steps, each of which lasts: the
+memory notes what is to be written, as ``pending``; it is written; the memory notes that it was, as
+``content``. After a stop, the next run finds in the new engine
+
+- what is pending: it was written, and the last step is made up for;
+- what is remembered as content: it was not written yet, and is now;
+- something else: it was written, and the new engine wrote since. It is the new engine's;
+- nothing, where there is content: the new engine ended it. It stays ended;
+- nothing, where there is none: the run was stopped just before it made the copy, or just after,
+  and the new engine ended it since. Nobody can tell. It is not copied: that its visitor has to log
+  in again is a lesser harm than that a session comes back after a logout. Of a run that was
+  stopped, that is one session at most.
+
+Stopped before the first step, nothing happened; after the last, all did. To end a copy takes one
+step in the store, and forgetting it the next, which finds nothing to end if it has to be made
+again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -26,6 +46,7 @@ from .inspection.reporting import Judged, Reporter
 from .lifecycle import EXPIRY_KEY, TIMES_KEY, Times, fixed_end
 
 if TYPE_CHECKING:
+    from .backends.operations import StoredData
     from .models import MigratedSession
 
 #: Sessions that are copied in one transaction.
@@ -47,7 +68,7 @@ class Counts:
     renewed: int = 0
     #: As they were when they were copied.
     unchanged: int = 0
-    #: The new engine wrote or ended them since.
+    #: The new engine wrote or ended them since, or may have: a run was stopped at them.
     left: int = 0
     #: Their originals were ended, and nobody had used the copies.
     ended: int = 0
@@ -111,6 +132,8 @@ class Move:
         self._reporter = Reporter(store, now=now, reveal=False)
         self._memory: Any = MigratedSession.objects
         self._using = router.db_for_write(MigratedSession)
+        #: Whether a transaction holds both what is written and the memory of it.
+        self._is_in_one = _database_of(target) == self._using
 
     def run(self) -> None:
         """Take over all that is there to take over."""
@@ -124,18 +147,23 @@ class Move:
             self._let_go(batch_gone)
 
     def _take_over(self, batch: list[Judged]) -> None:
-        with transaction.atomic(using=self._using):
-            digests = [judged.stored.digest for judged in batch]
+        # Redis may give one twice.
+        found = {judged.stored.digest: judged for judged in batch}
+        with self._transaction():
             memory = self._memory.using(self._using)
-            known = memory.select_for_update().in_bulk(digests)
+            rows = memory.select_for_update() if self._is_in_one else memory
+            known = rows.in_bulk(list(found))
             # A table may be named by another path each time: it is the last one that counts.
-            memory.filter(digest__in=digests, seen__lte=self._now).update(
+            memory.filter(digest__in=list(found), seen__lte=self._now).update(
                 seen=self._now, origin=self._origin
             )
-            for judged in batch:
+            for judged in found.values():
                 original = self._original(judged)
                 if original is not None:
                     self._take(original, known.get(original.digest))
+
+    def _transaction(self) -> AbstractContextManager[Any]:
+        return transaction.atomic(using=self._using) if self._is_in_one else nullcontext()
 
     def _original(self, judged: Judged) -> Original | None:
         stored = judged.stored
@@ -153,48 +181,78 @@ class Move:
         return None if end is not None and end <= self._now else original
 
     def _take(self, original: Original, known: MigratedSession | None) -> None:
-        if known is not None and known.source == original.source:
+        if known is None:
+            self._copy(original)
+        elif known.source == original.source and not known.pending:
             self.counts.unchanged += 1
-        elif known is not None:
+        else:
             self._take_again(original, known)
-        elif self._target._insert(original.digest, original.texts, original.times) is not None:
+
+    def _copy(self, original: Original) -> None:
+        accessed = original.times.accessed
+        self._announce(original, accessed)
+        if self._target._insert(original.digest, original.texts, original.times) is not None:
             self.counts.copied += 1
-            self._remember(original)
+            self._remember(original, accessed)
         else:
             # The new engine has it, and nobody remembers how: it is the new engine's.
             self.counts.left += 1
+            self._renounce(original)
 
     def _take_again(self, original: Original, known: MigratedSession) -> None:
         found = self._target._read(original.digest)
-        if found is None or fingerprint(found.texts) != known.content:
+        if found is None or not _is_ours(found, known):
             self.counts.left += 1
             return
-        is_as_copied = fingerprint(original.texts) == known.content
-        if is_as_copied and original.times.accessed - known.accessed < JITTER:
+        # What a cache's expiry tells of the last access may go back a little.
+        accessed = max(original.times.accessed, known.accessed)
+        is_as_copied = fingerprint(original.texts) == fingerprint(found.texts)
+        if is_as_copied and original.times.accessed - found.times.accessed < JITTER:
             self.counts.unchanged += 1
+            if known.pending:
+                self._remember(original, accessed)
             return
+        self._announce(original, accessed)
         times = mapping.merged_times(found.times, original.times, found.times)
         if self._target._replace(original.digest, found, original.texts, times):
             self.counts.renewed += 1
-            self._remember(original)
+            self._remember(original, accessed)
         else:
             self.counts.left += 1
+            self._renounce(original)
 
-    def _remember(self, original: Original) -> None:
+    def _announce(self, original: Original, accessed: float) -> None:
+        """Note what is to be written, unless it is undone with the memory of it."""
+        if not self._is_in_one:
+            noted = {"pending": fingerprint(original.texts), "accessed": accessed}
+            blank = {"source": "", "content": "", "origin": self._origin, "seen": self._now}
+            self._memory.using(self._using).update_or_create(
+                digest=original.digest, defaults=noted, create_defaults=noted | blank
+            )
+
+    def _renounce(self, original: Original) -> None:
+        """Note that what was announced was not written."""
+        if not self._is_in_one:
+            row = self._memory.using(self._using).filter(digest=original.digest)
+            row.filter(content="").delete()
+            row.update(pending="")
+
+    def _remember(self, original: Original, accessed: float) -> None:
         self._memory.using(self._using).update_or_create(
             digest=original.digest,
             defaults={
                 "origin": self._origin,
                 "source": original.source,
                 "content": fingerprint(original.texts),
-                "accessed": original.times.accessed,
+                "pending": "",
+                "accessed": accessed,
                 "seen": self._now,
             },
         )
 
     def _let_go(self, batch: list[MigratedSession]) -> None:
         """Forget what the old engine no longer has; end the copies that nobody used."""
-        with transaction.atomic(using=self._using):
+        with self._transaction():
             for known in batch:
                 found = self._target._read(known.digest)
                 if found is not None and _is_untouched(found, known):
@@ -204,10 +262,18 @@ class Move:
             self._memory.using(self._using).filter(digest__in=digests).delete()
 
 
-def _is_untouched(found: Any, known: MigratedSession) -> bool:
-    return bool(
-        found.times.accessed <= known.accessed and fingerprint(found.texts) == known.content
-    )
+def _database_of(target: EngineBase) -> str | None:
+    """Return the database that an engine writes its sessions to; None if that is no database."""
+    model_class = getattr(target, "get_model_class", None)
+    return None if model_class is None else router.db_for_write(model_class())
+
+
+def _is_ours(found: StoredData, known: MigratedSession) -> bool:
+    return fingerprint(found.texts) in (known.content, known.pending)
+
+
+def _is_untouched(found: StoredData, known: MigratedSession) -> bool:
+    return found.times.accessed <= known.accessed and _is_ours(found, known)
 
 
 def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:

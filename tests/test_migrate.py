@@ -12,6 +12,7 @@ import pytest
 from django.contrib.sessions.backends import file
 from django.contrib.sessions.models import Session as OldSession
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from dirigible_session import handles, lifecycle, moving
@@ -258,10 +259,10 @@ def test_a_run_that_was_stopped_can_be_run_again(old: str, monkeypatch: Any) -> 
     monkeypatch.setattr(moving, "BATCH", 2)
     remember, remembered = moving.Move._remember, []
 
-    def stop_at_the_fourth(self: Any, original: Any) -> None:
+    def stop_at_the_fourth(self: Any, original: Any, accessed: float) -> None:
         if len(remembered) == 3:
             raise KeyboardInterrupt
-        remember(self, original)
+        remember(self, original, accessed)
         remembered.append(original)
 
     monkeypatch.setattr(moving.Move, "_remember", stop_at_the_fourth)
@@ -373,3 +374,19 @@ def test_what_can_not_be_done_is_said_in_a_sentence(
     settings.SESSION_ENGINE = engine
     with pytest.raises(CommandError, match=reason):
         migrate(origin)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_memory_outlives_a_way_back_to_the_first_migration(settings: Any) -> None:
+    settings.SESSION_ENGINE = NEW
+    stored(STOCK + "db", a=1)
+    migrate(STOCK + "db")
+    table = MigratedSession._meta.db_table
+    try:
+        call_command("migrate", "dirigible_session", "0001", verbosity=0)
+        with connection.cursor() as cursor:
+            columns = connection.introspection.get_table_description(cursor, table)
+        assert "pending" not in [column.name for column in columns]
+    finally:
+        call_command("migrate", "dirigible_session", verbosity=0)
+    assert "1 were unchanged" in migrate(STOCK + "db")
