@@ -93,7 +93,9 @@ class MigratedSession(models.Model):
     digest = DigestField(max_length=DIGEST_LENGTH, primary_key=True)
     #: The engine that it was copied from, as a dotted path.
     origin = models.CharField(max_length=200)
-    #: Fingerprint of the session in that engine, its times included; empty until it was copied.
+    #: The engine that it was copied into, as a dotted path; empty in rows of version 1.0.
+    target = models.CharField(max_length=200, default="")
+    #: Fingerprint of the session in the old engine, its times included; empty until it was copied.
     source = models.CharField(max_length=DIGEST_LENGTH)
     #: Fingerprint of the attributes that were written to the new engine; empty: none were yet.
     content = models.CharField(max_length=DIGEST_LENGTH)

@@ -6,6 +6,9 @@ engines, to take over most, and right after, to take over the rest. What it copi
 engine's from then on: it is told by that it is no longer what was copied. A copy that nobody used
 is ended when its original was.
 
+What is remembered tells of two engines, and is of use on the way between them, in either
+direction. A session that goes on from there to a third is remembered for its last way only.
+
 **Where it is stopped.** If the new engine keeps its sessions in the database of that memory, a
 batch is one transaction: all of it is there and remembered, or nothing. A store elsewhere, as
 Redis, keeps what it was given. So there each session takes three steps, each of which lasts: the
@@ -125,6 +128,7 @@ class Move:
         self.refusals: list[tuple[str, str]] = []
         self._origin = origin
         self._target = target
+        self._into = type(target).__module__
         self._now = now
         self._inspector = Inspector(origin)
         store = self._inspector.store_class()
@@ -142,7 +146,8 @@ class Move:
         for batch in _batches(one for one in judged if one.state != "expired"):
             self._take_over(batch)
         # Only now that the old engine was walked to its end is it known what it no longer has.
-        gone = self._memory.using(self._using).filter(origin=self._origin, seen__lt=self._now)
+        memory = self._memory.using(self._using)
+        gone = memory.filter(target__in=("", self._into), origin=self._origin, seen__lt=self._now)
         for batch_gone in _batches(gone.order_by("digest").iterator()):
             self._let_go(batch_gone)
 
@@ -152,15 +157,25 @@ class Move:
         with self._transaction():
             memory = self._memory.using(self._using)
             rows = memory.select_for_update() if self._is_in_one else memory
-            known = rows.in_bulk(list(found))
+            remembered = rows.in_bulk(list(found))
+            known = {digest: row for digest, row in remembered.items() if self._is_of_use(row)}
             # A table may be named by another path each time: it is the last one that counts.
-            memory.filter(digest__in=list(found), seen__lte=self._now).update(
-                seen=self._now, origin=self._origin
-            )
+            memory.filter(digest__in=list(known), seen__lte=self._now).update(**self._way())
             for judged in found.values():
                 original = self._original(judged)
                 if original is not None:
                     self._take(original, known.get(original.digest))
+
+    def _is_of_use(self, row: MigratedSession) -> bool:
+        """Return whether it tells what the new engine was given, or gave on the way there."""
+        if not row.target:
+            # Of version 1.0: the origin has to do.
+            return row.origin in (self._origin, self._into)
+        is_way_back = (row.origin, row.target) == (self._into, self._origin)
+        return row.target == self._into or is_way_back
+
+    def _way(self) -> dict[str, Any]:
+        return {"origin": self._origin, "target": self._into, "seen": self._now}
 
     def _transaction(self) -> AbstractContextManager[Any]:
         return transaction.atomic(using=self._using) if self._is_in_one else nullcontext()
@@ -190,7 +205,7 @@ class Move:
 
     def _copy(self, original: Original) -> None:
         accessed = original.times.accessed
-        self._announce(original, accessed)
+        self._announce(original, accessed, source="", content="")
         if self._target._insert(original.digest, original.texts, original.times) is not None:
             self.counts.copied += 1
             self._remember(original, accessed)
@@ -221,13 +236,12 @@ class Move:
             self.counts.left += 1
             self._renounce(original)
 
-    def _announce(self, original: Original, accessed: float) -> None:
+    def _announce(self, original: Original, accessed: float, **blank: str) -> None:
         """Note what is to be written, unless it is undone with the memory of it."""
         if not self._is_in_one:
             noted = {"pending": fingerprint(original.texts), "accessed": accessed}
-            blank = {"source": "", "content": "", "origin": self._origin, "seen": self._now}
             self._memory.using(self._using).update_or_create(
-                digest=original.digest, defaults=noted, create_defaults=noted | blank
+                digest=original.digest, defaults=self._way() | noted | blank
             )
 
     def _renounce(self, original: Original) -> None:
@@ -238,16 +252,10 @@ class Move:
             row.update(pending="")
 
     def _remember(self, original: Original, accessed: float) -> None:
+        written = {"source": original.source, "content": fingerprint(original.texts)}
         self._memory.using(self._using).update_or_create(
             digest=original.digest,
-            defaults={
-                "origin": self._origin,
-                "source": original.source,
-                "content": fingerprint(original.texts),
-                "pending": "",
-                "accessed": accessed,
-                "seen": self._now,
-            },
+            defaults=self._way() | written | {"pending": "", "accessed": accessed},
         )
 
     def _let_go(self, batch: list[MigratedSession]) -> None:

@@ -188,6 +188,64 @@ def test_after_a_stop_a_run_leaves_no_question_open(interrupted: str) -> None:
     assert "Copied 0 sessions, took over 0 again, ended 0" in migrate(STOCK)
 
 
+def test_what_came_from_one_engine_goes_on_to_the_next(settings: Any) -> None:
+    key, ended = stored(STOCK, n=1), stored(STOCK, n=2)
+    settings.SESSION_ENGINE = OWN_DB
+    migrate(STOCK)
+    settings.SESSION_ENGINE = REDIS
+    assert "Copied 2" in migrate(OWN_DB)
+    assert "2 were unchanged" in migrate(OWN_DB)
+    store(REDIS, ended).delete()
+    migrate(OWN_DB)
+    assert [content(key), content(ended)] == [{"n": 1}, {}]
+
+
+def test_what_version_1_0_remembered_stands_for_the_same_engines(settings: Any) -> None:
+    key, ended = stored(STOCK, n=1), stored(STOCK, n=2)
+    settings.SESSION_ENGINE = OWN_DB
+    migrate(STOCK)
+    MigratedSession.objects.update(target="")
+    store(OWN_DB, ended).delete()
+    assert "2 were unchanged" in migrate(STOCK)
+    MigratedSession.objects.update(target="")
+    settings.SESSION_ENGINE = REDIS
+    assert "Copied 1" in migrate(OWN_DB)
+    assert [content(key), content(ended)] == [{"n": 1}, {}]
+
+
+def test_what_was_tried_with_another_engine_is_copied_into_this_one(settings: Any) -> None:
+    key = stored(STOCK, n=1)
+    settings.SESSION_ENGINE = OWN_DB
+    migrate(STOCK)
+    settings.SESSION_ENGINE = REDIS
+    assert "Copied 1" in migrate(STOCK)
+    assert content(key) == {"n": 1}
+
+
+def test_what_another_engine_lacks_is_not_forgotten(settings: Any) -> None:
+    key = stored(STOCK, n=1)
+    settings.SESSION_ENGINE = OWN_DB
+    migrate(STOCK)
+    store(STOCK, key).delete()
+    settings.SESSION_ENGINE = REDIS
+    migrate(STOCK)
+    settings.SESSION_ENGINE = OWN_DB
+    assert "ended 1" in migrate(STOCK)
+
+
+def test_the_way_back_takes_over_what_was_written_there(settings: Any) -> None:
+    key = stored(OWN_DB, n=1)
+    migrate(OWN_DB)
+    change(REDIS, key, n=2)
+    settings.SESSION_ENGINE = OWN_DB
+    assert "took over 1 again" in migrate(REDIS)
+    assert dict(store(OWN_DB, key).items()) == {"n": 2}
+    store(OWN_DB, key).delete()
+    change(REDIS, key, n=3)
+    migrate(REDIS)
+    assert dict(store(OWN_DB, key).items()) == {}
+
+
 def test_the_one_session_that_may_have_been_copied_and_ended_is_not_copied() -> None:
     keys = [stored(STOCK, n=number) for number in range(3)]
     copied, lost = stop("_insert", after=1)

@@ -1,4 +1,4 @@
-"""Remembers what ``sessions_migrate`` is about to write to a store outside of the database."""
+"""Remembers where ``sessions_migrate`` copies to, and what it is about to write there."""
 
 # ruff: noqa: D101, RUF012
 
@@ -9,6 +9,11 @@ class Migration(migrations.Migration):
     dependencies = [("dirigible_session", "0001_initial")]
 
     operations = [
+        migrations.AddField(
+            model_name="migratedsession",
+            name="target",
+            field=models.CharField(default="", max_length=200),
+        ),
         migrations.AddField(
             model_name="migratedsession",
             name="pending",
