@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Names are the visitors' choice at times: so many are remembered, and no more.
 NAMES_REMEMBERED = 4096
 
+#: Stands for a value where the filter is asked about a name alone.
+SHOWN: Any = object()
+
 
 class Redactor:
     """Replaces values whose names look secret, at every depth.
@@ -44,7 +47,7 @@ class Redactor:
         shown = {}
         for name, value in attributes.items():
             stars = by_name(name)
-            if stars is not None:
+            if stars is not SHOWN:
                 shown[name] = stars
             elif _is_plain(value):
                 shown[name] = value
@@ -53,14 +56,15 @@ class Redactor:
         return shown
 
     def _asked_by_name(self, name: Any) -> Any:
-        # Django's own rule looks at the name alone: an empty text shows what it does to any value.
-        return self._filter.cleanse_setting(name, "") or None
+        # Django's own rule looks at the name alone. What it puts in a secret's place may be
+        # anything, nothing included, so what is shown is told by that it comes back itself.
+        return self._filter.cleanse_setting(name, SHOWN)
 
     def _cleansed(self, name: Any, value: Any) -> Any:
         """Return what the filter shows for ``value``; a container is only judged by its name."""
         if self._by_name is not None:
-            stars = self._by_name(name) if isinstance(name, str) else None
-            return value if stars is None else stars
+            stars = self._by_name(name) if isinstance(name, str) else SHOWN
+            return value if stars is SHOWN else stars
         if not isinstance(value, (dict, list, tuple)):
             return self._filter.cleanse_setting(name, value)
         empty = type(value)() if type(value) in (dict, list, tuple) else {}

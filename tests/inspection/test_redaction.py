@@ -57,6 +57,19 @@ class OwnNames(SafeExceptionReporterFilter):
     hidden_settings = re.compile("iban", re.IGNORECASE)
 
 
+class Nothing(SafeExceptionReporterFilter):
+    cleansed_substitute = None
+
+
+class Empty(SafeExceptionReporterFilter):
+    cleansed_substitute = ""
+
+
+class EmptyByRule(Empty):
+    def cleanse_setting(self, key: Any, value: Any) -> Any:
+        return super().cleanse_setting(key, value)
+
+
 class OwnRule(SafeExceptionReporterFilter):
     def cleanse_setting(self, key: Any, value: Any) -> Any:
         if isinstance(value, str) and value.startswith("4111"):
@@ -80,6 +93,15 @@ class OwnObject:
 def test_the_projects_own_filter_is_asked(settings, name, shown):
     settings.DEFAULT_EXCEPTION_REPORTER_FILTER = f"{__name__}.{name}"
     attributes = {"IBAN": "DE", "token": "t", "in": [{"card": "4111 1", "iban": "DE"}]}
+    assert Redactor().redacted(attributes) == shown
+
+
+@pytest.mark.parametrize("rule", [Nothing, Empty, EmptyByRule])
+def test_a_secret_may_be_hidden_by_nothing(settings, rule):
+    settings.DEFAULT_EXCEPTION_REPORTER_FILTER = f"{__name__}.{rule.__name__}"
+    attributes = {"token": "t", "password": [1], "in": [{"api_key": {"a": 1}, "b": ""}]}
+    hidden = rule.cleansed_substitute
+    shown = {"token": hidden, "password": hidden, "in": [{"api_key": hidden, "b": ""}]}
     assert Redactor().redacted(attributes) == shown
 
 
