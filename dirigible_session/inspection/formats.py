@@ -10,9 +10,10 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from . import texts
 from .records import COLUMNS, REVEALED_COLUMNS, SessionRecord
 from .summary import Summary
-from .trees import rebuilt
+from .trees import contents, rebuilt
 
 #: Deeper than this, Python's encoder may not go.
 DEEPEST = 600
@@ -61,25 +62,15 @@ def to_json(value: Any) -> str:
 
 
 def _plain(name: Any, value: Any) -> Any:
-    if isinstance(value, dict):
-        return {_text(key): item for key, item in value.items()}
-    if isinstance(value, (list, tuple, str, bool, type(None))):
+    if isinstance(value, Mapping):
+        return {texts.name_as_text(key): item for key, item in value.items()}
+    if isinstance(value, (str, bool, type(None))) or contents(value) is not None:
         return value
     if isinstance(value, int) and value.bit_length() < LARGEST:
         return value
-    if isinstance(value, (set, frozenset)):
-        return list(value)
     if isinstance(value, float) and value - value == 0:
         return value
-    return _text(value)
-
-
-def _text(value: object) -> str:
-    try:
-        return str(value)
-    except Exception as error:
-        # Whatever a class of the project does in its __str__.
-        return f"<{type(value).__name__}: {type(error).__name__}>"
+    return texts.as_text(value)
 
 
 Records = Iterable[SessionRecord]

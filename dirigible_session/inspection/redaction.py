@@ -9,7 +9,8 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 from django.views.debug import SafeExceptionReporterFilter
 
-from .trees import rebuilt
+from .texts import name_as_text
+from .trees import PLAIN, contents, rebuilt
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -62,20 +63,19 @@ class Redactor:
 
     def _cleansed(self, name: Any, value: Any) -> Any:
         """Return what the filter shows for ``value``; a container is only judged by its name."""
+        name = name_as_text(name)
         if self._by_name is not None:
-            stars = self._by_name(name) if isinstance(name, str) else SHOWN
+            stars = self._by_name(name)
             return value if stars is SHOWN else stars
-        if not isinstance(value, (dict, list, tuple)):
+        opened = contents(value)
+        if opened is None:
             return self._filter.cleanse_setting(name, value)
-        empty = type(value)() if type(value) in (dict, list, tuple) else {}
+        empty: Any = () if isinstance(value, tuple) else opened[0]
         cleansed = self._filter.cleanse_setting(name, empty)
         return value if cleansed == empty else cleansed
-
-
-_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def _is_plain(value: Any) -> bool:
     """Return whether nothing in ``value`` has a name."""
     kind = type(value)
-    return kind in _PLAIN or (kind is list and _PLAIN.issuperset(map(type, value)))
+    return kind in PLAIN or (kind is list and PLAIN.issuperset(map(type, value)))

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dirigible_session import handles, lifecycle
-from dirigible_session.attributes import RESERVED, is_name
+from dirigible_session.attributes import is_name
 from dirigible_session.backends.base import StoredSession
 from dirigible_session.conf import conf
 from dirigible_session.lifecycle import Times
@@ -104,12 +104,11 @@ class Reporter:
 
 
 def attributes_of(data: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return the attributes in a session's data: Django's own names are left out."""
-    try:
-        return {name: value for name, value in data.items() if name[:1] != RESERVED}
-    except TypeError:
-        # What a cache pickled may have keys that are no names.
-        return {name: value for name, value in data.items() if is_name(name)}
+    """Return the attributes in a session's data: what has a name, and no name of Django's own.
+
+    What a cache pickled may have keys that are no names.
+    """
+    return {name: value for name, value in data.items() if is_name(name)}
 
 
 def user_id_of(data: Mapping[str, Any] | None) -> str | None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from .trees import Children, contents
+
 _SPANS = (
     (365 * 86400, "y"),
     (30 * 86400, "mo"),
@@ -15,6 +17,20 @@ _SPANS = (
     (1, "s"),
 )
 _UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def as_text(value: object) -> str:
+    """Return any value as text, whatever its class does to prevent it."""
+    try:
+        return str(value)
+    except Exception as error:
+        # Whatever a class of the project does in its __str__.
+        return f"<{type(value).__name__}: {type(error).__name__}>"
+
+
+def name_as_text(name: object) -> str:
+    """Return a name in what was pickled as text: it may be anything that has a hash."""
+    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else as_text(name)
 
 
 def harmless(text: str) -> str:
@@ -69,12 +85,12 @@ def _pieces(value: Any, length: int) -> Iterator[str]:
             pending.pop()
         elif isinstance(piece, str):
             yield piece
-        elif isinstance(piece.value, Mapping):
-            pending.append(_in_dict(piece.value, length))
-        elif isinstance(piece.value, (list, tuple)):
-            pending.append(_in_list(piece.value))
-        else:
+        elif (opened := contents(piece.value)) is None:
             yield _scalar(piece.value, length)
+        elif isinstance(opened[0], dict):
+            pending.append(_in_dict(opened[1], length))
+        else:
+            pending.append(_in_list(opened[1]))
 
 
 class _Item:
@@ -86,18 +102,18 @@ class _Item:
         self.value = value
 
 
-def _in_dict(items: Mapping[Any, Any], length: int) -> Iterator[str | _Item]:
+def _in_dict(items: Children, length: int) -> Iterator[str | _Item]:
     before = "{"
-    for key, item in items.items():
-        yield f"{before}{_scalar(str(key), length)}: "
+    for key, item in items:
+        yield f"{before}{_scalar(name_as_text(key), length)}: "
         yield _Item(item)
         before = ", "
     yield "{}" if before == "{" else "}"
 
 
-def _in_list(items: Any) -> Iterator[str | _Item]:
+def _in_list(items: Children) -> Iterator[str | _Item]:
     before = "["
-    for item in items:
+    for _, item in items:
         yield before
         yield _Item(item)
         before = ", "
@@ -109,7 +125,7 @@ def _scalar(value: Any, length: int) -> str:
         return f'"{shortened(value, length)}"'
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return shortened(str(value), length)
+    return shortened(as_text(value), length)
 
 
 def ago(moment: datetime | None, now: datetime, *, unknown: str = "") -> str:

@@ -118,6 +118,12 @@ def test_a_stranger_that_holds_no_value_and_a_session_that_goes_meanwhile_are_pa
     assert list(reader._valued({"b" * 32: None})) == []
 
 
+def test_what_has_no_name_is_no_attribute(use_cache, store, read):
+    store({b"bytes": 1, ("a", "tuple"): 2, None: 3, 5: 4}, n=1)
+    assert [record.attributes for record in read()] == [{"n": 1}]
+    assert Inspector().summary().attributes == {"n": 1}
+
+
 def test_a_session_is_found_by_its_key_and_by_its_handle(use_cache, store):
     session = store(n=1)
     digest = Inspector().find(session.session_key)

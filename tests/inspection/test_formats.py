@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from collections import UserDict, deque
 from datetime import date, datetime, timezone
 from typing import Any
 
@@ -82,6 +83,7 @@ class Broken:
         pytest.param({1: 2, (1, 2): date.max}, {"1": 2, "(1, 2)": "9999-12-31"}, id="keys"),
         pytest.param({"a": (1, {2})}, {"a": [1, [2]]}, id="set"),
         pytest.param(b"x", "b'x'", id="bytes"),
+        pytest.param({b"k": deque([UserDict(a=1)])}, {"k": [{"a": 1}]}, id="pickled"),
         pytest.param(Broken(), "<Broken: ZeroDivisionError>", id="broken"),
     ],
 )

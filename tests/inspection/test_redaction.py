@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
-from typing import Any
+from collections import OrderedDict, UserDict, UserList, deque
+from dataclasses import dataclass
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 from django.views.debug import SafeExceptionReporterFilter
@@ -33,6 +35,48 @@ STARS = SafeExceptionReporterFilter.cleansed_substitute
 )
 def test_a_secret_is_stars_at_every_depth(attributes, shown):
     assert Redactor().redacted(attributes) == shown
+
+
+class Login(NamedTuple):
+    user: str
+    password: str
+
+
+@dataclass
+class Card:
+    owner: str
+    api_key: str
+
+
+class Broken:
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (UserDict({"password": "x", "n": 1}), {"password": STARS, "n": 1}),
+        (OrderedDict(deep=MappingProxyType({"token": 1})), {"deep": {"token": STARS}}),
+        (Login("ada", "x"), ["ada", STARS]),
+        ({Login("ada", "x")}, [["ada", STARS]]),
+        (deque([{"secret": 1}]), [{"secret": STARS}]),
+        (UserList([{"secret": 1}]), [{"secret": STARS}]),
+        (Card("ada", "x"), {"owner": "ada", "api_key": STARS}),
+        ({b"password": 1, b"n": 2}, {b"password": STARS, b"n": 2}),
+        ({b"sessionid": 1}, {b"sessionid": STARS}),
+        ({("token", 1): 1, 5: 2, None: 3}, {("token", 1): STARS, 5: 2, None: 3}),
+    ],
+)
+def test_a_secret_is_stars_in_whatever_was_pickled(settings, value, shown):
+    assert Redactor().redacted({"a": value}) == {"a": shown}
+    settings.DEFAULT_EXCEPTION_REPORTER_FILTER = f"{__name__}.OwnRule"
+    assert Redactor().redacted({"a": value}) == {"a": shown}
+
+
+def test_a_name_that_has_no_text_hides_nothing():
+    broken = Broken()
+    assert Redactor().redacted({"a": {broken: {"token": 1}}}) == {"a": {broken: {"token": STARS}}}
 
 
 def test_the_session_is_left_as_it_is():

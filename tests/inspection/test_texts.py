@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict, deque
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -52,6 +53,24 @@ def test_attributes_fit_a_line(name, length):
 )
 def test_a_value_is_short(value, shown):
     assert texts.value_in_short(value, 20) == shown
+
+
+class Broken:
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ({b"k": b"\x1b"}, "{\"k\": b'\\x1b'}"),
+        ({(1, 2): {3}}, '{"(1, 2)": [3]}'),
+        ({Broken(): Broken()}, '{"<Broken: ZeroDivisionError>": <Broken: ZeroDivisionError>}'),
+        (UserDict(a=deque([1])), '{"a": [1]}'),
+    ],
+)
+def test_whatever_was_pickled_is_shown_as_text(value, shown):
+    assert texts.value_in_short(value, 100) == shown
 
 
 @pytest.mark.parametrize(
