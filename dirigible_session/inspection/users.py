@@ -7,8 +7,9 @@ from typing import Any
 
 from django.contrib.auth import SESSION_KEY, get_user_model
 from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.db import DataError
 
-from .errors import NoSuchUser, answering, guarded
+from .errors import NoSuchUser, answering
 
 #: Where Django keeps the primary key of who is logged in.
 USER_KEY = SESSION_KEY
@@ -17,6 +18,10 @@ USERS = "The table of users"
 
 #: So many names are remembered between two batches, and no more.
 NAMES_REMEMBERED = 10_000
+
+#: What databases and their drivers say of a value that none of their rows can hold: a number that
+#: is too large, a NUL in a text, half a surrogate pair.
+IMPOSSIBLE = (DataError, OverflowError, TypeError, ValueError)
 
 
 def _user_model() -> Any:
@@ -37,10 +42,7 @@ def find_user_id(user: str) -> str:
     model = _user_model()
     if model is None:
         raise NoSuchUser("This project has no user model, so no session has a user.")
-    manager = model._base_manager
-    named = manager.filter(**{model.USERNAME_FIELD: user})
-    with answering(USERS):
-        pk = named.values_list("pk", flat=True).first()
+    pk = next(iter(_read(model, {model.USERNAME_FIELD: user}) or ()), None)
     if pk is None:
         pk = _primary_key(model, user)
     if pk is None:
@@ -67,23 +69,34 @@ class Usernames:
         return self._known
 
     def _from_database(self, user_ids: set[str]) -> dict[str, str | None]:
-        names: dict[str, str | None] = dict.fromkeys(user_ids)
         model = self._model
         if model is None:
-            return names
-        ids_by_pk = {}
-        for user_id in user_ids:
-            pk = _primary_key(model, user_id)
-            if pk is not None:
-                ids_by_pk[pk] = user_id
-        rows = model._base_manager.filter(pk__in=ids_by_pk).values_list("pk", model.USERNAME_FIELD)
-        for pk, username in guarded(USERS, rows):
-            names[ids_by_pk[pk]] = str(username)
-        return names
+            return dict.fromkeys(user_ids)
+        pks = {user_id: _primary_key(model, user_id) for user_id in user_ids}
+        wanted = {pk for pk in pks.values() if pk is not None}
+        names = _read(model, {"pk__in": wanted})
+        if names is None:
+            # One that can be nobody's must not hide the others.
+            found = (_read(model, {"pk": pk}) for pk in wanted)
+            names = {pk: name for one in found if one for pk, name in one.items()}
+        return {user_id: names.get(pk) for user_id, pk in pks.items()}
+
+
+def _read(model: Any, condition: dict[str, Any]) -> dict[Any, str | None] | None:
+    """Return usernames by primary key; None if the database can hold no user like that."""
+    with answering(USERS):
+        try:
+            rows = model._base_manager.filter(**condition)
+            return {
+                pk: None if name is None else str(name)
+                for pk, name in rows.values_list("pk", model.USERNAME_FIELD)
+            }
+        except IMPOSSIBLE:
+            return None
 
 
 def _primary_key(model: Any, user_id: str) -> Any:
     try:
         return model._meta.pk.to_python(user_id)
-    except (ValidationError, ValueError):
+    except (ValidationError, *IMPOSSIBLE):
         return None

@@ -11,6 +11,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.models import Session
 from django.db import connection
+from django.db.models import CharField, DateTimeField, DecimalField, UUIDField
 
 from dirigible_session import handles, signals
 from dirigible_session.inspection import (
@@ -238,6 +239,39 @@ def test_usernames_are_looked_up_together(
     with django_assert_num_queries(3 if connection.vendor == "mysql" else 2):
         names = [record.username for record in read()]
     assert sorted(names, key=str) == [None, None, "ada", "ada"]
+
+
+@pytest.mark.parametrize(
+    "user_id", ["9223372036854775808", "-9" * 9, "9" * 5000, "1e5", "inf", "\0", "\ud800", "", "é"]
+)
+def test_an_id_that_can_be_nobodys_names_no_user(database_engine, store, read, user, user_id):
+    store({"_auth_user_id": str(user.pk)}, n=1)
+    store({"_auth_user_id": user_id}, n=2)
+    assert {record.attributes["n"]: record.username for record in read()} == {1: "ada", 2: None}
+
+
+@pytest.mark.parametrize("pk", [UUIDField(), CharField(), DecimalField(), DateTimeField()])
+@pytest.mark.parametrize("user_id", ["9" * 30, "NaN", "\0", "\ud800", "2024-13-45", "{}", ""])
+def test_ids_are_read_as_any_kind_of_primary_key(monkeypatch, user, pk, user_id):
+    monkeypatch.setattr(type(user)._meta.pk, "to_python", pk.to_python)
+    names = users.Usernames().look_up([user_id, str(user.pk)])
+    assert names[user_id] is None
+
+
+def test_a_name_that_no_user_can_have_names_no_user(db):
+    with pytest.raises(NoSuchUser):
+        find_user_id("\udcff")
+
+
+def test_two_spellings_of_an_id_are_one_user(user):
+    padded = f"0{user.pk}"
+    assert set(users.Usernames().look_up([padded, str(user.pk)]).values()) == {"ada"}
+
+
+def test_a_user_without_a_username_has_none(database_engine, store, read, user, monkeypatch):
+    monkeypatch.setattr(type(user), "USERNAME_FIELD", "last_login")
+    store({"_auth_user_id": str(user.pk)})
+    assert [record.username for record in read()] == [None]
 
 
 def test_so_many_usernames_are_remembered_and_no_more(user, monkeypatch):
