@@ -412,6 +412,19 @@ def test_hostile_content_leaves_json_and_csv_valid(hostile_sessions):
     assert all(line.isprintable() for line in dump("--summary").splitlines())
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_hostile_user_keeps_to_its_line_in_each_format(tmp_path, user, name):
+    user.username = "\x1b[2Jforged\n\u202eline"
+    user.save()
+    store({"_auth_user_id": str(user.pk)})
+    store({"_auth_user_id": "\ud800\x1b[2J\n=1"})
+    path = tmp_path / "dump"
+    dump(f"--format={name}", f"--output={path}")
+    lines = path.read_text().splitlines()
+    assert len(lines) == {"table": 3, "json": 4, "jsonl": 2, "csv": 3}[name]
+    assert all(line.isprintable() for line in lines)
+
+
 # Secrets.
 
 

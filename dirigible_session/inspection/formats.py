@@ -18,7 +18,7 @@ from .trees import contents, rebuilt
 #: Deeper than this, Python's encoder may not go.
 DEEPEST = 600
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 #: Python writes no int of more bits in decimal.
@@ -126,10 +126,15 @@ def csv_lines(records: Records, *, reveal: bool = False) -> Iterator[str]:
 
 
 def defused(cell: Any) -> Any:
-    """Return a cell that no spreadsheet runs as a formula; a plain number is none."""
-    if isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell):
-        return f"'{cell}"
-    return cell
+    """Return a cell that no terminal obeys, and no spreadsheet runs as a formula.
+
+    A plain number is no formula.
+    """
+    if not isinstance(cell, str):
+        return cell
+    shown = texts.harmless(cell)
+    is_formula = shown.startswith(_FORMULA) and not _NUMBER.fullmatch(shown)
+    return f"'{shown}" if is_formula else shown
 
 
 Format = Callable[..., Iterator[str]]

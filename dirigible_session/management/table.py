@@ -40,8 +40,7 @@ class Column:
 def _user(record: SessionRecord, now: datetime) -> str:
     if record.user_id is None:
         return ""
-    name = record.username or f"#{record.user_id}"
-    return texts.shortened(name, len(name))
+    return texts.harmless(record.username or f"#{record.user_id}")
 
 
 COLUMNS = (
@@ -53,7 +52,11 @@ COLUMNS = (
     Column("EXPIRES", 10, 3, lambda record, now: _expires(record, now)),
     Column("SIZE", 8, 5, lambda record, now: texts.in_bytes(record.size)),
 )
-KEY_COLUMN = Column("SESSION KEY", 32, 0, lambda record, now: record.session_key or "")
+KEY_COLUMN = Column("SESSION KEY", 32, 0, lambda record, now: _key(record))
+
+
+def _key(record: SessionRecord) -> str:
+    return texts.harmless(record.session_key or "")
 
 
 def _expires(record: SessionRecord, now: datetime) -> str:
@@ -96,7 +99,9 @@ class Table:
 
     def _line(self, record: SessionRecord) -> str:
         cells = [(column.cell(record, self._now), column.width) for column in self._columns]
-        attributes = record.error or texts.attributes_in_short(record.attributes, self._attributes)
+        attributes = texts.harmless(record.error) or texts.attributes_in_short(
+            record.attributes, self._attributes
+        )
         return self._rendered(cells, attributes, STYLES[record.state])
 
     def _rendered(self, cells: list[tuple[str, int]], rest: str, style: str) -> str:

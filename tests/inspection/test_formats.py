@@ -102,6 +102,9 @@ def test_what_is_nested_too_deep_or_in_itself_is_cut_off():
     assert json.loads(formats.to_json(ring)) == [{"ring": "…"}]
 
 
+HOSTILE_TEXTS = ["\x1b[2J", "a\nb\r\nc", "\u202eevil", "\ud800", "\t=1", "\r=1", "\x00", "\x9b31m"]
+
+
 def rows_of(records: list[SessionRecord], **options: Any) -> list[dict[str, str]]:
     csv.field_size_limit(10_000_000)
     text = "".join(formats.csv_lines(records, **options))
@@ -122,10 +125,19 @@ def test_csv_has_the_key_where_it_is_revealed():
     assert rows_of([record()], reveal=True)[0]["session_key"] == "k" * 32
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+1", "@SUM(1)", "\t=1", "\r=1", "-", "+cmd|x"])
+@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+1", "@SUM(1)", "-", "+cmd|x"])
 def test_a_cell_that_a_spreadsheet_would_run_is_defused(text):
     (row,) = rows_of([record(username=text)])
     assert row["username"] == f"'{text}"
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS)
+@pytest.mark.parametrize("column", ["user_id", "username", "session_key"])
+@pytest.mark.parametrize("name", formats.FORMATS)
+def test_whatever_is_in_a_cell_stays_in_its_line(name, column, text):
+    lines = "".join(formats.FORMATS[name]([record(**{column: text})], reveal=True)).splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert len(lines) == {"json": 3, "jsonl": 1, "csv": 2}[name]
 
 
 @pytest.mark.parametrize("text", ["-5", "+4.5", "-1e9", "5", "a=b", "", "ada"])

@@ -13,7 +13,7 @@ from django_rich.management import RichCommand
 from rich.console import Console
 from rich.progress import track
 
-from dirigible_session.inspection import Inspector, SessionRecord, Summary, formats
+from dirigible_session.inspection import Inspector, SessionRecord, Summary, formats, texts
 from dirigible_session.management import options as shared
 from dirigible_session.management.output import write_out, written_file
 from dirigible_session.management.table import Table, summary_lines, terminal_width
@@ -122,7 +122,7 @@ class Command(RichCommand):
             shown = f"{noted.count} of {total}" if total is not None else str(noted.count)
             self._note(f"{shown} session{'' if (total or noted.count) == 1 else 's'}")
         for reason, count in noted.reasons.most_common():
-            self._note(f"{count} unreadable: {reason}")
+            self._note(f"{count} unreadable: {texts.harmless(reason)}")
 
 
 class Noted:
