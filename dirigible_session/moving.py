@@ -264,8 +264,7 @@ class Move:
             for known in batch:
                 found = self._target._read(known.digest)
                 if found is not None and _is_untouched(found, known):
-                    self._target._remove(known.digest)
-                    self.counts.ended += 1
+                    self.counts.ended += self._target._remove_if(known.digest, found)
             digests = [known.digest for known in batch]
             self._memory.using(self._using).filter(digest__in=digests).delete()
 

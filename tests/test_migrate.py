@@ -187,6 +187,25 @@ def test_a_session_that_was_ended_in_the_old_engine_is_ended_in_the_new_one(old:
     assert MigratedSession.objects.count() == 1
 
 
+def test_a_copy_that_is_used_in_that_moment_is_not_ended(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.SESSION_ENGINE = NEW
+    key = stored(STOCK + "db", a=1)
+    migrate(STOCK + "db")
+    OldSession.objects.all().delete()
+    is_untouched = moving._is_untouched
+
+    def use_late(*args: Any) -> bool:
+        found = is_untouched(*args)
+        change(NEW, key, b=2)
+        return found
+
+    monkeypatch.setattr(moving, "_is_untouched", use_late)
+    assert "ended 0" in migrate(STOCK + "db")
+    assert content(key) == {"a": 1, "b": 2}
+
+
 def test_a_copy_is_ended_whichever_path_the_old_engine_went_by(settings: Any) -> None:
     settings.SESSION_ENGINE = NEW
     key = stored(STOCK + "cached_db", a=1)
