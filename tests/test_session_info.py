@@ -80,6 +80,17 @@ def test_looking_creates_no_session(engine, visitor):
     assert visitor.cookie is None
 
 
+def test_a_cookie_from_before_the_app_was_installed_has_no_id_yet(use_engine, visitor):
+    store = use_engine("signed_cookies")()
+    store["cart"] = [1, 2]
+    store.save()
+    visitor.session_key = store.session_key
+    page = Page(visitor.visit(look).content.decode())
+    assert page.after("Session") == "stored, without an id yet"
+    assert page.after("New") == "no"
+    assert page.after("cart") == "[1, 2]"
+
+
 def test_outside_a_request_it_says_that_there_is_none():
     page = Page(Template(PANEL).render(Context()))
     assert page.texts == ["There is no current session here."]
