@@ -140,6 +140,25 @@ def test_hostile_content_is_text(use_engine, name):
         assert "&lt;script&gt;" in html
 
 
+@pytest.mark.parametrize(
+    ("template", "context"),
+    [
+        (PANEL, {"autoescape": False}),
+        (PANEL.replace("{% s", "{% autoescape off %}{% s") + "{% endautoescape %}", {}),
+    ],
+    ids=["context", "block"],
+)
+def test_a_page_that_escapes_nothing_gets_an_escaped_panel(use_engine, template, context):
+    request = RequestFactory().get("/")
+    request.session = use_engine("db")()
+    request.session["<b>name</b>"] = "<script>alert(1)</script>"
+    with facade.use_request(request):
+        html = Template(template).render(Context(**context))
+    assert "<b>" not in html
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+
+
 def test_of_many_attributes_it_shows_the_first(use_engine):
     html = panel_with(use_engine("db"), ATTRIBUTES["many"])
     assert html.count('<th scope="row">') == 100
