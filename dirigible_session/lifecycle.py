@@ -11,6 +11,7 @@ store and every tool of Django's obeys it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -124,13 +125,16 @@ def fixed_end(data: Mapping[str, Any]) -> float | None:
 def max_inactive_interval(
     data: Mapping[str, Any], times: Times, *, cookie_age: int, now: float
 ) -> int:
-    """Return the interval in seconds as Servlet's ``getMaxInactiveInterval`` means it."""
+    """Return the interval in seconds as Servlet's ``getMaxInactiveInterval`` means it.
+
+    Less than a second is one: zero would say that the session never times out.
+    """
     if times.interval is not None and never_times_out(data, times):
         return times.interval
     end = fixed_end(data)
     if end is not None:
-        return int(end - now)
-    return int(data.get(EXPIRY_KEY) or cookie_age)
+        return max(1, math.ceil(end - now))
+    return int(data.get(EXPIRY_KEY) or cookie_age) or 1
 
 
 def idle_end(data: Mapping[str, Any], times: Times, *, cookie_age: int) -> float | None:

@@ -70,6 +70,7 @@ INTERVALS = [
     (IN_AN_HOUR, None, 3600, 3600),
     (datetime.fromisoformat(IN_AN_HOUR), None, 3600, 3600),
     (90.9, None, 90, 90.9),
+    (0.9, None, 1, 0.9),
     (-5, None, -5, -5),
 ]
 
@@ -83,6 +84,17 @@ def test_the_interval_and_the_end_that_follows(expiry, told, interval, end):
     assert type(seen) is int
     ends = lifecycle.idle_end(data, times, cookie_age=COOKIE_AGE)
     assert ends == (None if end is None else pytest.approx(NOW + end))
+
+
+@pytest.mark.parametrize(
+    ("left", "interval"), [(3599.5, 3600), (1, 1), (0.9, 1), (0.001, 1), (0, 1), (-5, 1)]
+)
+def test_a_fixed_date_that_is_near_is_not_never(left, interval):
+    now = NOW + 3600 - left
+    data = {EXPIRY_KEY: IN_AN_HOUR}
+    assert interval == lifecycle.max_inactive_interval(
+        data, _times(), cookie_age=COOKIE_AGE, now=now
+    )
 
 
 def test_a_fixed_date_does_not_move_with_the_accesses():
