@@ -117,9 +117,18 @@ def fixed_end(data: Mapping[str, Any]) -> float | None:
     if not isinstance(expiry, datetime):
         return None
     if is_naive(expiry):
-        # Written with USE_TZ = False, when Django tells the time in TIME_ZONE.
-        expiry = make_aware(expiry, get_default_timezone())
+        return _timestamp(expiry)
     return expiry.timestamp()
+
+
+def _timestamp(naive: datetime) -> float:
+    # Written with USE_TZ = False, when Django tells the time of the process. That is TIME_ZONE's
+    # on Unix, where Django sets it, but not on Windows, nor under a clock that a test has frozen.
+    try:
+        return naive.timestamp()
+    except (ValueError, OverflowError, OSError):
+        # The platform does not know such a date; it is centuries away in any zone.
+        return make_aware(naive, get_default_timezone()).timestamp()
 
 
 def max_inactive_interval(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
@@ -112,6 +113,30 @@ def test_a_naive_date_is_in_time_zone(settings, zone, hours):
     settings.TIME_ZONE = zone
     end = lifecycle.fixed_end({EXPIRY_KEY: datetime(2026, 6, 1).isoformat()})
     assert end == NOW + hours * 3600
+
+
+@pytest.fixture
+def process_in_tokyo(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of the process is the system's")
+@pytest.mark.usefixtures("process_in_tokyo")
+def test_a_naive_date_is_the_process_own_as_when_django_wrote_it():
+    end = lifecycle.fixed_end({EXPIRY_KEY: datetime(2026, 6, 1).isoformat()})
+    assert end == NOW - 9 * 3600
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+@pytest.mark.parametrize("date", [datetime.min, datetime.max], ids=["first", "last"])
+def test_a_naive_date_may_be_any(settings, zone, date):
+    settings.TIME_ZONE = zone
+    end = lifecycle.fixed_end({EXPIRY_KEY: date.isoformat()})
+    assert end == pytest.approx(date.replace(tzinfo=timezone.utc).timestamp(), abs=DAY)
 
 
 @pytest.mark.parametrize(
