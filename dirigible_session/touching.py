@@ -50,6 +50,10 @@ def _put_times(fresh: SessionBase, data: dict[str, Any], times: lifecycle.Times)
     if fresh.session_key is None:
         return False
     stored = lifecycle.read(fresh, data)
+    if stored is None and not data:
+        # Not a session that is empty, most likely, but one that this process can't decode, and
+        # another one can: it has another SECRET_KEY for a while.
+        return False
     if stored is not None:
         times = replace(stored, accessed=max(stored.accessed, times.accessed))
     lifecycle.write(fresh, data, times)

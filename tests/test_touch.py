@@ -195,6 +195,36 @@ def test_a_touch_that_finds_the_session_gone_lets_it_be_gone(
     assert not store_class().exists(key)
 
 
+@pytest.mark.parametrize("name", ["db", "cached_db"])
+def test_a_touch_leaves_alone_what_this_process_cannot_decode(use_engine, visitor, settings, name):
+    use_engine(name)
+    visitor.visit(_store)
+    stored = Session.objects.get().session_data
+    caches["default"].clear()
+    key, settings.SECRET_KEY = settings.SECRET_KEY, "of another release"
+    assert visitor.visit(_read) is None
+    assert visitor.cookie is None
+    assert Session.objects.get().session_data == stored
+    caches["default"].clear()
+    settings.SECRET_KEY = key
+    assert visitor.visit(_read) == 1
+
+
+def test_an_empty_session_from_before_the_app_was_installed_goes_on(
+    server_engine, visitor, store_class, clock
+):
+    store = store_class()
+    store.create()
+    visitor.session_key = store.session_key
+    assert visitor.visit(lambda session: session.is_new()) is False
+    assert visitor.cookie is None
+    visitor.visit(_store)
+    clock.tick(61)
+    assert visitor.visit(_read) == 1
+    assert visitor.session_key == store.session_key
+    assert visitor.cookie is not None
+
+
 def test_a_session_that_is_ended_while_it_is_touched_is_gone(
     server_engine, visitor, clock, store_class, monkeypatch, tmp_path
 ):
