@@ -17,6 +17,7 @@ To test what happens when a visitor stays away, without waiting::
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -29,6 +30,7 @@ from django.conf import settings
 from django.test import AsyncClient, Client, RequestFactory
 
 from . import facade, lifecycle, scopes
+from .lifecycle import Times
 from .tracking import Tracker
 
 if TYPE_CHECKING:
@@ -95,17 +97,18 @@ def let_time_pass(client: AnyClient, seconds: float = 0, **units: float) -> None
 
     ``units`` are those of ``timedelta``: ``let_time_pass(client, minutes=31)``. Its creation, its
     last access and an expiry at a fixed date move into the past, and the next request finds the
-    session over if it is by then. Works on every engine, as :func:`stored_session` does; other
+    session over if it is by then. What no request has used yet, ``client.force_login`` for one, was
+    made and used that long ago then. Works on every engine, as :func:`stored_session` does; other
     clocks stand still. In an async test, call it through ``sync_to_async``.
     """
     ago = timedelta(seconds=seconds, **units)
     session = client.session
     data = Tracker(session, 0).data
-    times = lifecycle.read(session, data)
-    if times is not None:
-        past = ago.total_seconds()
-        times = replace(times, created=times.created - past, accessed=times.accessed - past)
-        lifecycle.write(session, data, times)
+    # What Django's login or client.session stored has no times before a request used it.
+    times = lifecycle.read(session, data) or Times(time.time(), time.time())
+    past = ago.total_seconds()
+    times = replace(times, created=times.created - past, accessed=times.accessed - past)
+    lifecycle.write(session, data, times)
     expiry = data.get(lifecycle.EXPIRY_KEY)
     if isinstance(expiry, str):
         data[lifecycle.EXPIRY_KEY] = (datetime.fromisoformat(expiry) - ago).isoformat()

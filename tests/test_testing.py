@@ -129,7 +129,21 @@ class TestLetTimePass:
         let_time_pass(visitor.client, hours=1)
         assert visitor.visit(lambda session: session.get_attribute("cart")) is None
 
-    def test_a_session_that_the_app_never_saw_has_no_times_to_move(self, visitor):
+    def test_a_session_that_the_app_never_saw_is_as_old(self, visitor, clock):
         assert visitor.client.session.session_key
         let_time_pass(visitor.client, hours=1)
+        assert visitor.visit(lambda session: session.is_new()) is False
+        created = visitor.visit(lambda session: session.get_creation_time())
+        assert created == clock.datetime() - timedelta(hours=1)
+
+    def test_a_session_that_no_request_used_yet_ends_too(self, visitor, user):
+        visitor.client.force_login(user)
+        let_time_pass(visitor.client, days=15)
+
+        assert visitor.visit(lambda session: session.is_new()) is True
+        assert visitor.session_key is None
+
+    def test_a_session_that_no_request_used_yet_can_be_let_idle(self, visitor, user):
+        visitor.client.force_login(user)
+        let_time_pass(visitor.client, days=13)
         assert visitor.visit(lambda session: session.is_new()) is False
