@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.core.exceptions import ImproperlyConfigured
 
 MIDDLEWARE = "dirigible_session.middleware.DirigibleSessionMiddleware"
 SESSION_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 
 
-class NoCurrentRequest(RuntimeError):
+class _Portable(Exception):
+    """Comes through pickle and copy as it is: on its way out of a worker process, for one.
+
+    Left to itself an exception is made again by calling its class with its ``args``, and those
+    that make their message themselves don't take it.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), *self.args), vars(self)
+
+
+def _again(kind: type[_Portable], *args: object) -> _Portable:
+    return kind.__new__(kind, *args)
+
+
+class NoCurrentRequest(_Portable, RuntimeError):
     """A facade function was called where no request is current."""
 
     def __init__(self, function: str) -> None:
@@ -32,7 +49,7 @@ class MiddlewareMissing(NoCurrentRequest, ImproperlyConfigured):
         )
 
 
-class AttributeNotSerializable(TypeError):
+class AttributeNotSerializable(_Portable, TypeError):
     """The session's serializer cannot take this value."""
 
     def __init__(self, name: str, value: object, reason: object) -> None:
@@ -44,7 +61,7 @@ class AttributeNotSerializable(TypeError):
         )
 
 
-class ReservedAttributeName(ValueError):
+class ReservedAttributeName(_Portable, ValueError):
     """The name begins with an underscore, which Django keeps for itself."""
 
     def __init__(self, name: str) -> None:
@@ -54,11 +71,11 @@ class ReservedAttributeName(ValueError):
         )
 
 
-class SessionNotFound(LookupError):
+class SessionNotFound(_Portable, LookupError):
     """The id names no live session."""
 
 
-class SessionConflict(RuntimeError):
+class SessionConflict(_Portable, RuntimeError):
     """A session could not be saved: each time it was tried, another request was faster."""
 
     def __init__(self, tries: int) -> None:
@@ -69,7 +86,7 @@ class SessionConflict(RuntimeError):
         )
 
 
-class StoreUnavailable(RuntimeError):
+class StoreUnavailable(_Portable, RuntimeError):
     """The server that keeps the sessions can't be reached, or refuses to work.
 
     What is stored there is neither lost nor ended by that; what this request changed is not stored.
