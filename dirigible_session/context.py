@@ -7,10 +7,13 @@ A context variable follows a request through its view, the tasks it awaits, ``sy
 
 from __future__ import annotations
 
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Protocol
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from .exceptions import MIDDLEWARE, MiddlewareMissing, NoCurrentRequest
 
@@ -41,7 +44,11 @@ class Current:
     def leave(self) -> None:
         """Restore what was current before, and tell the tasks that still remember this one."""
         self.closed = True
-        _current.reset(self._token)
+        # A generator may be closed in another context than the one it was begun in, as a fixture
+        # of pytest's is, or an async generator that its loop finalizes. A token is of no use there,
+        # nor needed: whoever still finds this one finds it closed.
+        with suppress(ValueError):
+            _current.reset(self._token)
 
 
 _current: ContextVar[Current | None] = ContextVar("dirigible_session_current", default=None)
@@ -57,9 +64,28 @@ def require(function: str) -> Current:
     """Return what is current here; ``function`` is who asks, for the error."""
     current = _current.get()
     if current is None or current.closed:
-        raise (
-            NoCurrentRequest(function)
-            if MIDDLEWARE in settings.MIDDLEWARE
-            else MiddlewareMissing(function)
-        )
+        raise _error(function)
     return current
+
+
+def _error(function: str) -> NoCurrentRequest:
+    try:
+        is_installed = any(map(_is_ours, settings.MIDDLEWARE))
+    except ImproperlyConfigured:
+        # Without settings there are no requests: it is not MIDDLEWARE that is at fault.
+        is_installed = True
+    return NoCurrentRequest(function) if is_installed else MiddlewareMissing(function)
+
+
+def _is_ours(path: str) -> bool:
+    """Return whether a line of ``MIDDLEWARE`` names our middleware, or a subclass of it."""
+    if path == MIDDLEWARE:
+        return True
+    try:
+        candidate = import_string(path)
+    except Exception:
+        # Django says so when it builds the middleware chain.
+        return False
+    # By name, since this module stands below the middleware.
+    bases = getattr(candidate, "__mro__", ())
+    return any(f"{base.__module__}.{base.__qualname__}" == MIDDLEWARE for base in bases)

@@ -9,13 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from asgiref.testing import ApplicationCommunicator
+from django.conf import LazySettings
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient
 
 from dirigible_session import context, facade
-from dirigible_session.exceptions import MiddlewareMissing, NoCurrentRequest
+from dirigible_session.exceptions import (
+    MIDDLEWARE,
+    SESSION_MIDDLEWARE,
+    MiddlewareMissing,
+    NoCurrentRequest,
+)
+from dirigible_session.middleware import DirigibleSessionMiddleware
 
 from .visiting import Call, Visitor
 
@@ -33,6 +40,20 @@ CALLS = {
     "invalidate": [],
     "change_session_id": [],
 }
+
+
+class OurOwn(DirigibleSessionMiddleware):
+    """A subclass in a project."""
+
+
+def function_middleware(get_response):
+    return get_response
+
+
+def __getattr__(name):
+    if name == "breaks_at_import":
+        raise LookupError(name)
+    raise AttributeError(name)
 
 
 @pytest.fixture
@@ -62,6 +83,31 @@ class TestOutsideARequest:
         assert isinstance(caught.value, NoCurrentRequest)
         assert isinstance(caught.value, RuntimeError)
         assert isinstance(caught.value, ImproperlyConfigured)
+
+    @pytest.mark.parametrize("path", ["tests.test_context.OurOwn", MIDDLEWARE])
+    @pytest.mark.parametrize(
+        "before", ["no.such.middleware", "tests.test_context.breaks_at_import"]
+    )
+    def test_a_middleware_of_the_projects_own_is_ours_if_it_is_a_subclass(
+        self, settings, path, before
+    ):
+        settings.MIDDLEWARE = [before, SESSION_MIDDLEWARE, path]
+        with pytest.raises(NoCurrentRequest) as caught:
+            facade.get_id()
+        assert type(caught.value) is NoCurrentRequest
+
+    @pytest.mark.parametrize("path", ["tests.test_context.function_middleware", "no.such"])
+    def test_any_other_is_not(self, settings, path):
+        settings.MIDDLEWARE = [SESSION_MIDDLEWARE, path]
+        with pytest.raises(MiddlewareMissing):
+            facade.get_id()
+
+    def test_without_settings_it_is_not_the_middleware_that_is_missed(self, monkeypatch):
+        monkeypatch.delenv("DJANGO_SETTINGS_MODULE")
+        monkeypatch.setattr(context, "settings", LazySettings())
+        with pytest.raises(NoCurrentRequest, match=r"get_id\(\) needs") as caught:
+            facade.get_id()
+        assert type(caught.value) is NoCurrentRequest
 
     def test_it_is_an_error_that_comes_before_those_of_the_arguments(self):
         with pytest.raises(NoCurrentRequest):

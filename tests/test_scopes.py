@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -156,6 +157,16 @@ class TestUseRequest:
         else:
             visit()
         assert [named["request"] for _, named in received] == [request]
+
+    def test_it_can_be_left_in_another_context(self, make_request):
+        request = make_request()
+        scope = use_request(request)
+        begun_in = contextvars.copy_context()
+        begun_in.run(scope.__enter__)
+        begun_in.run(facade.set_attribute, "cart", []).append(1)
+        scope.__exit__(None, None, None)
+        assert begun_in.run(facade.is_valid) is False
+        assert request.session["cart"] == [1]
 
     @pytest.mark.parametrize("session", [None, {}])
     def test_a_request_without_session_is_an_error_that_says_why(self, session):
@@ -374,6 +385,29 @@ class TestOpenSession:
         self.visitor.session_key = store.session_key
         created = self.visitor.visit(lambda session: session.get_creation_time())
         assert created == clock.datetime()
+
+    def test_it_can_be_left_in_another_context(self):
+        scope = open_session(self.session_id)
+        begun_in = contextvars.copy_context()
+        begun_in.run(scope.__enter__)
+        begun_in.run(facade.set_attribute, "cart", [2])
+        scope.__exit__(None, None, None)
+        assert begun_in.run(facade.is_valid) is False
+        assert self._cart() == [2]
+
+    def test_an_async_one_too(self):
+        async def run():
+            async with aopen_session(self.session_id):
+                facade.get_attribute("cart").append(2)
+                yield
+
+        async def leave_elsewhere():
+            visit = run()
+            await asyncio.create_task(anext(visit))
+            await asyncio.create_task(anext(visit, None))
+
+        async_to_sync(leave_elsewhere)()
+        assert self._cart() == [1, 2]
 
     def test_nothing_is_current_after_it(self, opened):
         opened(self.session_id, _store)
