@@ -31,7 +31,7 @@ class HasSession(Protocol):
 class Current:
     """One stay of a request (or an opened session) in a context; it begins when it is made."""
 
-    __slots__ = ("_token", "arrived", "closed", "holder", "request")
+    __slots__ = ("_token", "arrived", "closed", "holder", "loaded", "request")
 
     def __init__(self, holder: HasSession, request: HttpRequest | None, arrived: float) -> None:
         self.holder = holder
@@ -39,6 +39,8 @@ class Current:
         #: Seconds since the epoch.
         self.arrived = arrived
         self.closed = False
+        #: The session that was last found loaded, to the knowledge of its tracker.
+        self.loaded: SessionBase | None = None
         self._token: Token[Current | None] = _current.set(self)
 
     def leave(self) -> None:

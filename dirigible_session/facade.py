@@ -66,12 +66,19 @@ __all__ = [
 def _loaded(function: str) -> Tracker:
     tracker = current_tracker(function)
     tracker.load_data()
-    return tracker
+    return _still_current(tracker, function)
 
 
 async def _aloaded(function: str) -> Tracker:
     tracker = current_tracker(function)
     await tracker.aload_data()
+    return _still_current(tracker, function)
+
+
+def _still_current(tracker: Tracker, function: str) -> Tracker:
+    # The request may have ended while its session was loaded, or stored, for a task or a thread
+    # that it does not wait for. What is done now would be lost.
+    context.require(function).loaded = tracker.session
     return tracker
 
 
@@ -97,7 +104,10 @@ def get_attribute(name: str, default: Any = None) -> Any:
     creates it. Raises TypeError and ReservedAttributeName for what can't be a name. Servlet:
     ``HttpSession.getAttribute``.
     """
-    session = context.require("get_attribute").holder.session
+    current = context.require("get_attribute")
+    session = current.holder.session
+    if session is not current.loaded:
+        _loaded("get_attribute")
     if type(name) is not str or name[:1] == RESERVED:
         check_name(name)
     # One call where session.get() would make three: this is the package's hot path.

@@ -307,6 +307,64 @@ class TestBeyondTheRequest:
         async_to_sync(run)()
         assert seen == {"during": True, "after": False}
 
+    @pytest.fixture
+    def outlive(self, on_cache, store_class, monkeypatch):
+        """Run a call whose session is being loaded while its request ends; give its error."""
+        visitor = Visitor(is_async=True)
+        visitor.visit(lambda session: session.set_attribute("name", "before"))
+        real_load, real_aload = store_class.load, store_class.aload
+
+        def outlive(call):
+            begun, over = threading.Event(), threading.Event()
+
+            def load(store):
+                begun.set()
+                assert over.wait(10)
+                return real_load(store)
+
+            async def aload(store):
+                begun.set()
+                while not over.is_set():
+                    await asyncio.sleep(0)
+                return await real_aload(store)
+
+            async def run():
+                async def visit(session):
+                    tasks.append(asyncio.ensure_future(call()))
+                    while not begun.is_set():
+                        await asyncio.sleep(0)
+
+                tasks = []
+                on_its_way = Call(visit)
+                Call.calls[on_its_way.number] = on_its_way
+                await visitor.client.get(f"/async/{on_its_way.number}/")
+                over.set()
+                [ended] = await asyncio.gather(*tasks, return_exceptions=True)
+                return ended
+
+            with monkeypatch.context() as patched:
+                patched.setattr(store_class, "load", load)
+                patched.setattr(store_class, "aload", aload)
+                ended = async_to_sync(run)()
+            names = visitor.visit(lambda session: session.get_attribute_names())
+            value = visitor.visit(lambda session: session.get_attribute("name"))
+            assert (names, value) == (["name"], "before")
+            return ended
+
+        return outlive
+
+    @pytest.mark.parametrize("name", CALLS)
+    def test_a_task_that_is_loading_when_its_request_ends_is_told(self, outlive, name):
+        error = outlive(lambda: getattr(facade, "a" + name)(*CALLS[name]))
+        assert isinstance(error, NoCurrentRequest)
+        assert f" a{name}()" in str(error)
+
+    @pytest.mark.parametrize("name", CALLS)
+    def test_a_thread_that_is_loading_when_its_request_ends_is_told(self, outlive, name):
+        error = outlive(lambda: asyncio.to_thread(getattr(facade, name), *CALLS[name]))
+        assert isinstance(error, NoCurrentRequest)
+        assert f" {name}()" in str(error)
+
     def test_the_body_of_a_streaming_response_has_no_session(self, engine, visitor):
         def body():
             yield str(facade.is_valid())

@@ -327,6 +327,21 @@ def test_what_request_session_holds_is_an_attribute(visitor):
     assert visitor.visit(look) == [1]
 
 
+def test_a_session_that_the_view_put_there_is_held_to_its_limits_too(
+    visitor, another_visitor, store_class, settings, clock
+):
+    another_visitor.visit(lambda session: session.set_attribute("name", "over"))
+    settings.DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT = 60
+    clock.tick(61)
+
+    async def visit(session, request):
+        await session.get_attribute("name")
+        request.session = store_class(another_visitor.session_key)
+        return await session.get_attribute("name"), await session.get_attribute_names()
+
+    assert visitor.visit(visit) == (None, [])
+
+
 def test_a_value_no_serializer_takes_can_be_read_until_the_request_ends(visitor):
     async def visit(session, request):
         await session.get_attribute_names()
