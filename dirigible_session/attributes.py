@@ -34,8 +34,11 @@ def is_name(name: object) -> bool:
     return isinstance(name, str) and not name.startswith(RESERVED)
 
 
-def check_name(name: object) -> None:
-    """Raise TypeError or ReservedAttributeName unless ``name`` can name an attribute."""
+def checked_name(name: object) -> str:
+    """Return the name under which an attribute comes back from the store.
+
+    TypeError or ReservedAttributeName unless ``name`` can name one.
+    """
     if not isinstance(name, str):
         raise TypeError(
             f"dirigible_session: an attribute's name is a str, not {name!r} "
@@ -43,6 +46,9 @@ def check_name(name: object) -> None:
         )
     if name.startswith(RESERVED):
         raise ReservedAttributeName(name)
+    # JSON, and UTF-16, make one character of a pair of surrogates.
+    utf_16 = ("utf-16", "surrogatepass")
+    return name if name.isascii() else name.encode(*utf_16).decode(*utf_16)
 
 
 def survives_json(value: object) -> bool:

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, cast
 
 from . import context
-from .attributes import IMMUTABLE, RESERVED, check_name, is_name
+from .attributes import IMMUTABLE, RESERVED, checked_name, is_name
 from .scopes import aopen_session, current_tracker, open_session, use_request
 from .tracking import Tracker
 
@@ -108,8 +108,8 @@ def get_attribute(name: str, default: Any = None) -> Any:
     session = current.holder.session
     if session is not current.loaded:
         _loaded("get_attribute")
-    if type(name) is not str or name[:1] == RESERVED:
-        check_name(name)
+    if type(name) is not str or name[:1] == RESERVED or not name.isascii():
+        name = checked_name(name)
     # One call where session.get() would make three: this is the package's hot path.
     data = session._get_session()  # type: ignore[attr-defined]
     value = data.get(name, default)
@@ -162,7 +162,7 @@ async def aset_attribute(name: str, value: Any) -> Any:
 
 
 def _set(tracker: Tracker, name: str, value: Any) -> Any:
-    check_name(name)
+    name = checked_name(name)
     if value is None:
         tracker.attributes.remove(name)
         return None
@@ -190,7 +190,7 @@ async def aremove_attribute(name: str) -> Any:
 
 
 def _remove(tracker: Tracker, name: str) -> Any:
-    check_name(name)
+    name = checked_name(name)
     return tracker.attributes.remove(name)
 
 

@@ -250,6 +250,20 @@ def test_any_str_names_an_attribute(visitor, name):
     assert visitor.visit(lambda session: session.get_attribute_names()) == []
 
 
+def test_a_name_in_two_halves_is_the_one_under_which_it_comes_back(visitor):
+    whole, halves = "🧺", "\ud83e\uddfa"
+
+    async def visit(session):
+        await session.set_attribute(halves, [1])
+        (await session.get_attribute(halves)).append(2)
+        return await session.get_attribute_names(), await session.get_attribute(whole)
+
+    assert visitor.visit(visit) == ([whole], [1, 2])
+    assert visitor.visit(lambda session: session.get_attribute(halves)) == [1, 2]
+    assert visitor.visit(lambda session: session.remove_attribute(halves)) == [1, 2]
+    assert visitor.visit(lambda session: session.get_attribute_names()) == []
+
+
 @pytest.mark.parametrize("name", ["_", "_auth_user_id", "_session_expiry", "__", "_dirigible"])
 def test_names_with_an_underscore_are_reserved(visitor, name):
     async def visit(session):
