@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from cmath import isfinite
 from contextlib import suppress
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.sessions.serializers import JSONSerializer
@@ -71,7 +71,8 @@ def as_stored(session: SessionBase, name: str, value: object) -> Any:
     except Exception as error:
         # The serializer is the project's choice, and so is what it raises.
         raise AttributeNotSerializable(name, value, error) from error
-    flaw = find_flaw(stored)
+    # The serializer may hide a flaw: JSON turns a key that is NaN into a str.
+    flaw = find_flaw(value) or find_flaw(stored)
     if flaw:
         raise AttributeNotSerializable(name, value, flaw)
     return stored
@@ -82,13 +83,13 @@ def find_flaw(value: object) -> str:
     pending = [(value, 0)]
     while pending:
         item, depth = pending.pop()
-        if isinstance(item, float):
+        if isinstance(item, (float, complex)):
             if not isfinite(item):
                 return "NaN and infinities are not JSON"
-        elif isinstance(item, (list, tuple, dict)):
+        elif isinstance(item, (list, tuple, dict, set, frozenset)):
             if depth == MAX_DEPTH:
                 return f"it is nested more than {MAX_DEPTH} deep"
-            inner = item.values() if isinstance(item, dict) else item
+            inner = (*item.keys(), *item.values()) if isinstance(item, dict) else item
             pending.extend((part, depth + 1) for part in inner)
     return ""
 

@@ -197,6 +197,8 @@ UNSTORABLE = {
     "deep": _nest(600),
     "huge int": 10**5000,
     "tuple key": {(1, 2): 3},
+    "NaN as a key": {"a": [{float("nan"): 1}]},
+    "inf as a key": {float("inf"): 1},
 }
 
 
@@ -396,7 +398,17 @@ def test_values_are_what_the_projects_serializer_makes_of_them(visitor, settings
 
     async def visit(session):
         assert await session.set_attribute("name", value) == value
-        for bad in (_circle(), float("nan"), {"a": (float("inf"),)}, lambda: 1):
+        nan = float("nan")
+        for bad in (
+            _circle(),
+            nan,
+            {"a": (float("inf"),)},
+            {nan},
+            frozenset([nan]),
+            {frozenset([(nan,)]): 1},
+            complex(0, nan),
+            lambda: 1,
+        ):
             with pytest.raises(AttributeNotSerializable):
                 await session.set_attribute("name", bad)
 
