@@ -67,7 +67,8 @@ def as_stored(session: SessionBase, name: str, value: object) -> Any:
         return value
     serializer = session.serializer()
     try:
-        stored = serializer.loads(serializer.dumps(value))
+        # A serializer is promised the dict of a session's data, and may count on it.
+        (stored,) = serializer.loads(serializer.dumps({name: value})).values()
     except Exception as error:
         # The serializer is the project's choice, and so is what it raises.
         raise AttributeNotSerializable(name, value, error) from error
@@ -95,34 +96,43 @@ def find_flaw(value: object) -> str:
 
 
 class Snapshot:
-    """What a value was when the facade gave it out, to tell whether it was changed in place."""
+    """What some data of a session was, to tell whether it was changed in place."""
 
-    __slots__ = ("_serializer", "_state", "value")
+    __slots__ = ("_serializer", "_state", "data")
 
-    def __init__(self, session: SessionBase, value: Any) -> None:
-        self.value = value
+    def __init__(self, session: SessionBase, data: dict[str, Any]) -> None:
+        self.data = data
         # What was put there through request.session need not pass the session's serializer.
         for serializer in (session.serializer(), pickle):
             self._serializer: Any = serializer
             with suppress(Exception):
-                self._state = serializer.dumps(value)
+                self._state = serializer.dumps(data)
                 return
         # No engine can store it: Django says so when it saves the session, unless it is gone then.
         self._serializer = None
 
     def changed(self) -> bool:
-        """Return whether the value is another than it was."""
+        """Return whether the data is other than it was."""
         if self._serializer is None:
             return False
         try:
-            return bool(self._serializer.dumps(self.value) != self._state)
+            state = self._serializer.dumps(self.data)
+            # A serializer that salts or encrypts never says the same twice.
+            return state != self._state and self._canonical(state) != self._canonical(self._state)
         except Exception:
             # It could be serialized once, so it was changed into something that can't be.
             return True
 
-    def before(self) -> Any:
-        """Return the value as it was."""
-        return self.value if self._serializer is None else self._serializer.loads(self._state)
+    def _canonical(self, state: Any) -> bytes:
+        # A pickle tells 1 from True and from 1.0, which are equal.
+        return pickle.dumps(self._serializer.loads(state))
+
+    def before(self) -> dict[str, Any]:
+        """Return the data as it was."""
+        if self._serializer is None:
+            return self.data
+        data: dict[str, Any] = self._serializer.loads(self._state)
+        return data
 
 
 class Attributes:
@@ -165,24 +175,36 @@ class Attributes:
         if type(value) in IMMUTABLE:
             return
         known = self._snapshots.get(name)
-        if known is None or known.value is not value:
-            self._snapshots[name] = Snapshot(self._session, value)
+        if known is not None and known.data[name] is not value:
+            self._snapshots.pop(name, None)
+            known = None
+        if known is None:
+            # Of two threads that read it at once, the other may have changed it by now: what
+            # counts is the snapshot of the first.
+            self._snapshots.setdefault(name, Snapshot(self._session, {name: value}))
 
     def settle(self) -> None:
         """Keep what was changed in place; AttributeNotSerializable if it can't be stored."""
+        session = self._session
         snapshots, self._snapshots = self._snapshots, {}
-        for name, snapshot in snapshots.items():
-            if self._session.get(name) is snapshot.value and snapshot.changed():
-                stored = as_stored(self._session, name, snapshot.value)
-                self._session[name] = stored
-                self._notices.note(
-                    signals.attribute_replaced,
-                    name=name,
-                    value=stored,
-                    old_value=snapshot.before(),
-                )
+        changed = {
+            name: snapshot
+            for name, snapshot in snapshots.items()
+            if session.get(name) is snapshot.data[name] and snapshot.changed()
+        }
+        # All or none: where one can't be stored, the session is not.
+        stored = {
+            name: as_stored(session, name, snapshot.data[name])
+            for name, snapshot in changed.items()
+        }
+        for name, value in stored.items():
+            session[name] = value
+            old_value = changed[name].before()[name]
+            self._notices.note(
+                signals.attribute_replaced, name=name, value=value, old_value=old_value
+            )
 
     def _before(self, name: str) -> Any:
         value = self._session[name]
         snapshot = self._snapshots.get(name)
-        return snapshot.before() if snapshot and snapshot.value is value else value
+        return snapshot.before()[name] if snapshot and snapshot.data[name] is value else value

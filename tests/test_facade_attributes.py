@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pickle
+from datetime import date
 
 import pytest
 from django.http import HttpResponse
 from django.utils.safestring import SafeString
 
+from dirigible_session import facade
+from dirigible_session.attributes import Snapshot
 from dirigible_session.exceptions import AttributeNotSerializable, ReservedAttributeName
+from dirigible_session.signals import attribute_replaced
+
+from .visiting import Visitor
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -167,6 +175,21 @@ def test_changed_into_what_cannot_be_stored_is_an_error_and_leaves_the_session(v
     visitor.visit(visit)
     assert visitor.response.status_code == 500
     assert visitor.visit(lambda session: session.get_attribute_names()) == ["cart"]
+    assert visitor.visit(lambda session: session.get_attribute("cart")) == [1]
+
+
+def test_where_one_change_cannot_be_stored_none_is_told(visitor, receive):
+    visitor.visit(lambda session: session.set_attribute("cart", [1]))
+    visitor.visit(lambda session: session.set_attribute("other", [1]))
+    received = receive(attribute_replaced)
+
+    async def visit(session):
+        (await session.get_attribute("cart")).append(2)
+        (await session.get_attribute("other")).append(object())
+
+    with pytest.raises(AttributeNotSerializable, match="'other'"):
+        visitor.visit(visit)
+    assert received == []
     assert visitor.visit(lambda session: session.get_attribute("cart")) == [1]
 
 
@@ -420,6 +443,107 @@ def test_values_are_what_the_projects_serializer_makes_of_them(visitor, settings
 
     visitor.visit(change)
     assert visitor.visit(lambda session: session.get_attribute("name"))[2] == {3, 4}
+
+
+class DateSerializer:
+    """A serializer that counts on what Django promises it: the dict of a session's data."""
+
+    def dumps(self, data):
+        return json.dumps(
+            {
+                name: [value.isoformat()] if isinstance(value, date) else value
+                for name, value in data.items()
+            }
+        ).encode()
+
+    def loads(self, text):
+        return {
+            name: date.fromisoformat(value[0]) if name == "day" else value
+            for name, value in json.loads(text).items()
+        }
+
+
+def test_a_serializer_is_given_the_dict_it_is_promised(visitor, settings, receive):
+    settings.SESSION_SERIALIZER = f"{__name__}.DateSerializer"
+    day = date(2024, 2, 29)
+
+    async def visit(session):
+        return await session.set_attribute("day", day), await session.set_attribute("cart", (1,))
+
+    assert visitor.visit(visit) == (day, [1])
+    received = receive(attribute_replaced)
+
+    async def change(session):
+        (await session.get_attribute("cart")).append(2)
+        return await session.get_attribute("day")
+
+    assert visitor.visit(change) == day
+    assert [named["name"] for _, named in received] == ["cart"]
+    assert visitor.visit(lambda session: session.get_attribute("cart")) == [1, 2]
+
+
+class SaltingSerializer:
+    """A serializer that never says the same twice, as one that encrypts."""
+
+    def dumps(self, data):
+        return os.urandom(8) + json.dumps(data).encode()
+
+    def loads(self, salted):
+        return json.loads(salted[8:])
+
+
+def test_what_is_only_read_causes_no_write_whatever_the_serializer(visitor, settings, receive):
+    settings.SESSION_SERIALIZER = f"{__name__}.SaltingSerializer"
+    visitor.visit(lambda session: session.set_attribute("cart", [1, {"a": []}]))
+    received = receive(attribute_replaced)
+    visitor.visit(lambda session: session.get_attribute("cart"))
+    assert received == []
+    assert visitor.cookie is None
+
+
+def test_what_is_changed_into_its_equal_is_changed(visitor, settings):
+    settings.SESSION_SERIALIZER = f"{__name__}.SaltingSerializer"
+    visitor.visit(lambda session: session.set_attribute("flags", [1, 1]))
+
+    async def change(session):
+        (await session.get_attribute("flags"))[:] = [True, 1.0]
+
+    visitor.visit(change)
+    flags = visitor.visit(lambda session: session.get_attribute("flags"))
+    assert [type(flag) for flag in flags] == [bool, float]
+
+
+class TestThreads:
+    """Where threads of one request meet: the rival does its work at the seam."""
+
+    def _visit(self, work):
+        visitor = Visitor(is_async=False)
+        visitor.visit(lambda session: session.set_attribute("a", [1]))
+        visitor.visit(lambda session: session.set_attribute("b", [1]))
+
+        async def visit(session):
+            work()
+
+        visitor.visit(visit)
+
+        async def look(session):
+            return await session.get_attribute("a"), await session.get_attribute("b")
+
+        return visitor.visit(look)
+
+    def test_two_that_read_the_same_keep_what_it_was_before_both(self, monkeypatch):
+        init = Snapshot.__init__
+
+        def init_late(snapshot, session, data):
+            monkeypatch.undo()
+            facade.get_attribute("a").append(2)
+            init(snapshot, session, data)
+
+        def work():
+            monkeypatch.setattr(Snapshot, "__init__", init_late)
+            facade.get_attribute("a")
+
+        assert self._visit(work) == ([1, 2], [1])
 
 
 def test_a_5xx_saves_nothing(visitor):
