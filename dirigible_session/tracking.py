@@ -106,16 +106,17 @@ class Tracker:
     @property
     def attributes(self) -> Attributes:
         """The session's attributes, for changing them."""
-        if self._attributes is None:
-            self._attributes = Attributes(self.session, self.notices)
-        return self._attributes
+        # Of two threads that come first, both must get the same.
+        return self._attributes or vars(self).setdefault(
+            "_attributes", Attributes(self.session, self.notices)
+        )
 
     @property
     def notices(self) -> Notices:
         """What the receivers of the signals have yet to be told."""
-        if self._notices is None:
-            self._notices = Notices(self.session, self.request)
-        return self._notices
+        return self._notices or vars(self).setdefault(
+            "_notices", Notices(self.session, self.request)
+        )
 
     def notify(self) -> None:
         """Tell the receivers of the signals what there is to tell."""
@@ -229,7 +230,7 @@ class Tracker:
         self.known = False
         self._key = None
         self._times = None
-        self._attributes = None
+        vars(self).pop("_attributes", None)
 
     def _announce(self) -> None:
         is_stored = self.session.session_key not in (None, self._first_key)

@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.utils.safestring import SafeString
 
 from dirigible_session import facade
-from dirigible_session.attributes import Snapshot
+from dirigible_session.attributes import Attributes, Snapshot
 from dirigible_session.exceptions import AttributeNotSerializable, ReservedAttributeName
 from dirigible_session.signals import attribute_replaced
 
@@ -530,6 +530,20 @@ class TestThreads:
             return await session.get_attribute("a"), await session.get_attribute("b")
 
         return visitor.visit(look)
+
+    def test_two_that_are_the_first_to_read_keep_one_book(self, monkeypatch):
+        init = Attributes.__init__
+
+        def init_late(attributes, session, notices):
+            monkeypatch.undo()
+            facade.get_attribute("b").append(2)
+            init(attributes, session, notices)
+
+        def work():
+            monkeypatch.setattr(Attributes, "__init__", init_late)
+            facade.get_attribute("a")
+
+        assert self._visit(work) == ([1], [1, 2])
 
     def test_two_that_read_the_same_keep_what_it_was_before_both(self, monkeypatch):
         init = Snapshot.__init__
