@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, cast
 
-from . import context
+from . import context, ids
 from .attributes import IMMUTABLE, RESERVED, checked_name, is_name
 from .scopes import aopen_session, current_tracker, open_session, use_request
 from .tracking import Tracker
@@ -203,21 +203,20 @@ def get_id() -> str:
     """
     tracker = _loaded("get_id")
     if tracker.session_id is None:
-        tracker.draw_id()
-        tracker.session.create()
-    return _id(tracker)
+        ids.create(tracker)
+    return _id(tracker, "get_id")
 
 
 async def aget_id() -> str:
     """Async twin of :func:`get_id`."""
     tracker = await _aloaded("aget_id")
     if tracker.session_id is None:
-        await tracker.acreate()
-    return _id(tracker)
+        await ids.acreate(tracker)
+    return _id(tracker, "aget_id")
 
 
-def _id(tracker: Tracker) -> str:
-    return cast("str", tracker.session_id)
+def _id(tracker: Tracker, function: str) -> str:
+    return cast("str", _still_current(tracker, function).session_id)
 
 
 def get_creation_time() -> datetime:
@@ -304,18 +303,14 @@ def invalidate() -> None:
     Servlet: ``HttpSession.invalidate``; the session after it: Dirigible.
     """
     tracker = _loaded("invalidate")
-    tracker.ending()
-    tracker.notify()
-    tracker.session.flush()
+    ids.end(tracker)
     _log_out(tracker.request)
 
 
 async def ainvalidate() -> None:
     """Async twin of :func:`invalidate`."""
     tracker = await _aloaded("ainvalidate")
-    tracker.ending()
-    await tracker.anotify()
-    await tracker.session.aflush()
+    await ids.aend(tracker)
     _log_out(tracker.request)
 
 
@@ -341,25 +336,17 @@ def change_session_id() -> str:
     ``HttpServletRequest.changeSessionId``.
     """
     tracker = _loaded("change_session_id")
-    old_handle = tracker.handle
-    if old_handle is None:
-        return get_id()
-    tracker.cycle_key()
-    tracker.id_changed(old_handle)
+    ids.change(tracker)
     tracker.notify()
-    return _id(tracker)
+    return _id(tracker, "change_session_id")
 
 
 async def achange_session_id() -> str:
     """Async twin of :func:`change_session_id`."""
     tracker = await _aloaded("achange_session_id")
-    old_handle = tracker.handle
-    if old_handle is None:
-        return await aget_id()
-    await tracker.acycle_key()
-    tracker.id_changed(old_handle)
+    await ids.achange(tracker)
     await tracker.anotify()
-    return _id(tracker)
+    return _id(tracker, "achange_session_id")
 
 
 # Dirigible's spellings: one function, two names.

@@ -8,7 +8,6 @@ from all three it knows whether the client knows the session.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from .attributes import Attributes, Snapshot
 from .conf import conf
 from .lifecycle import Times
 from .notices import Notices
+from .turns import Turns
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
@@ -63,7 +63,7 @@ class Tracker:
     _announced = False
     #: What a touch left to be stored: nothing, unless the session changes after it.
     _touched: Snapshot | None = None
-    _creating: asyncio.Lock | None = None
+    _turns: Turns | None = None
 
     def __init__(
         self, session: SessionBase, arrived: float, request: HttpRequest | None = None
@@ -88,6 +88,8 @@ class Tracker:
         else:
             doors["save"] = self.save
             doors["asave"] = self.asave
+            if lifecycle.is_carried_by_cookie(session):
+                doors["cycle_key"] = self.cycle_key
 
     @property
     def data(self) -> Data:
@@ -231,6 +233,7 @@ class Tracker:
         self._key = None
         self._times = None
         vars(self).pop("_attributes", None)
+        vars(self).pop("_end", None)
 
     def _announce(self) -> None:
         is_stored = self.session.session_key not in (None, self._first_key)
@@ -304,39 +307,31 @@ class Tracker:
         """The handle of the loaded session, None if it has no id yet."""
         return None if self.session_id is None else handles.handle(self.session_id)
 
-    async def acreate(self) -> None:
-        """Create the session: one, however many tasks of the request ask for it at once."""
-        self._creating = self._creating or asyncio.Lock()
-        async with self._creating:
-            if self.session_id is None:
-                self.draw_id()
-                await self.session.acreate()
+    @property
+    def turns(self) -> Turns:
+        """Who may make, change or end the session now."""
+        return self._turns or vars(self).setdefault("_turns", Turns())
 
     def cycle_key(self) -> None:
         """Give the stored session another id."""
         self.draw_id()
         type(self.session).cycle_key(self.session)
 
-    async def acycle_key(self) -> None:
-        """Async twin of :meth:`cycle_key`."""
-        if lifecycle.is_carried_by_cookie(self.session):
-            self.cycle_key()
-        else:
-            await type(self.session).acycle_key(self.session)
-
     def draw_id(self) -> None:
         """Give the session a new id if it keeps its id itself, as a signed cookie does."""
         if lifecycle.is_carried_by_cookie(self.session):
             self.session[lifecycle.ID_KEY] = get_random_string(32, VALID_KEY_CHARS)
 
-    def id_changed(self, old_handle: str | None) -> None:
-        """Tell the receivers that the session has another id now."""
-        self.notices.note(signals.session_id_changed, old_handle=old_handle, new_handle=self.handle)
-
     def ending(self) -> None:
-        """Tell the receivers that the loaded session is about to end, if there is one."""
-        if not self.session.is_empty():
+        """Tell the receivers that the loaded session is about to end, once, if there is one."""
+        mark = object()
+        if vars(self).setdefault("_end", mark) is mark and not self.session.is_empty():
             self.notices.note(signals.session_invalidated, handle=self.handle)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether somebody is about to end the loaded session."""
+        return "_end" in vars(self)
 
     # The end of the request.
 

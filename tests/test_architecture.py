@@ -24,13 +24,15 @@ ARROWS = {
     **{leaf: set() for leaf in LEAVES},
     "context": {"exceptions"},
     "notices": set(),
+    "turns": set(),
     "lifecycle": LEAVES,
     "attributes": LEAVES | {"notices"},
     "loading": LEAVES | {"lifecycle"},
     "touching": LEAVES | {"lifecycle", "loading"},
-    "tracking": LEAVES | {"lifecycle", "loading", "touching", "attributes", "notices"},
+    "tracking": LEAVES | {"lifecycle", "loading", "touching", "attributes", "notices", "turns"},
+    "ids": LEAVES | {"tracking"},
     "scopes": LEAVES | {"lifecycle", "context", "tracking"},
-    "facade": LEAVES | {"lifecycle", "context", "tracking", "attributes", "scopes"},
+    "facade": LEAVES | {"lifecycle", "context", "tracking", "attributes", "scopes", "ids"},
     "middleware": LEAVES | {"lifecycle", "context", "tracking"},
 }
 OWN_ENGINES = ("backends.db", "backends.redis")

@@ -272,6 +272,57 @@ class TestEndAndChangeOfId:
         visitor.visit(lambda session: session.invalidate())
         assert received == []
 
+    def test_it_is_told_once_by_two_tasks_that_end_it_at_once(self, receive):
+        visitor = Visitor(is_async=True)
+        visitor.visit(_store)
+        received = receive(session_invalidated)
+
+        async def end_and_go_on(session):
+            await session.invalidate()
+            await session.set_attribute("after", 1)
+
+        async def visit(session):
+            await asyncio.gather(end_and_go_on(session), session.invalidate())
+
+        visitor.visit(visit)
+        assert len(received) == 1
+        assert visitor.visit(lambda session: session.get_attribute_names()) == ["after"]
+
+    def test_a_receiver_may_end_the_session_itself(self, visitor):
+        visitor.visit(_store)
+        told = []
+
+        def receiver(session, **named):
+            told.append(session["name"])
+            if not visitor.is_async:
+                facade.invalidate()
+
+        async def areceiver(session, **named):
+            if visitor.is_async:
+                await facade.ainvalidate()
+
+        session_invalidated.connect(receiver)
+        session_invalidated.connect(areceiver)
+        try:
+            visitor.visit(lambda session: session.invalidate())
+        finally:
+            session_invalidated.disconnect(receiver)
+            session_invalidated.disconnect(areceiver)
+        assert told == [1]
+        assert visitor.visit(lambda session: session.get_attribute_names()) == []
+
+    def test_each_session_that_is_ended_in_a_request_is_told(self, visitor, receive):
+        received = receive(session_invalidated)
+
+        async def visit(session):
+            for _ in range(2):
+                await session.get_id()
+                await session.set_attribute("name", 1)
+                await session.invalidate()
+
+        visitor.visit(visit)
+        assert len({named["handle"] for _, named in received}) == 2
+
     def test_nothing_is_told_where_there_was_no_session(self, visitor, receive):
         received = receive(session_invalidated)
         visitor.visit(lambda session: session.invalidate())
