@@ -16,7 +16,7 @@ import redis.asyncio
 from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends.base import UpdateError
 
-from dirigible_session.backends.redis_clients import clients
+from dirigible_session.backends.redis_clients import AsyncClient, Client, clients
 from dirigible_session.exceptions import StoreUnavailable
 
 from .conftest import Api
@@ -113,11 +113,20 @@ class TestAServerThatRefuses:
         server.redis.config_set("maxmemory", "1")
         session["a"] = 2
         session["b"] = 2
-        with pytest.raises(StoreUnavailable, match="memory"):
+        with pytest.raises(StoreUnavailable, match=r"no memory left .* Raise its maxmemory"):
             api.save(session)
-        with pytest.raises(StoreUnavailable, match="maxmemory"):
+        with pytest.raises(StoreUnavailable, match="no memory left"):
             api.save(store())
         assert content(key) == {"a": 1, "b": 1}
+
+    def test_without_memory_a_session_stays_its_users(self, server: Server, api: Api) -> None:
+        key = new(_auth_user_id="7")
+        session = loaded(key)
+        server.redis.config_set("maxmemory", "1")
+        session["_auth_user_id"] = "8"
+        with pytest.raises(StoreUnavailable):
+            api.save(session)
+        assert [found.digest for found in listed(user_id="7")] == [session.digest]
 
     def test_without_memory_a_session_can_still_be_ended(self, server: Server, api: Api) -> None:
         key = new(a=1, _auth_user_id="7")
@@ -167,6 +176,97 @@ class TestAServerThatRefuses:
         server.redis.set(f"dirigible:session:{session.digest}", "text")
         with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
             api.load(session)
+
+
+class TestAServerThatIsReachedAnotherWay:
+    def test_by_a_socket(self, api: Api, settings: Any, tmp_path: Any) -> None:
+        settings.SESSION_ENGINE = "dirigible_session.backends.redis"
+        path = tmp_path / "redis.sock"
+        with running("--unixsocket", str(path)):
+            settings.DIRIGIBLE_SESSION_REDIS_URL = f"unix://{path}?db=0&socket_timeout=5"
+            session = store()
+            session["a"] = 1
+            api.save(session)
+            assert dict(api.items(store(session.session_key))) == {"a": 1}
+            clients.close()
+
+    def test_a_node_of_a_cluster_says_how_a_cluster_is_named(
+        self, redis_cluster_url: str, api: Api, settings: Any
+    ) -> None:
+        settings.SESSION_ENGINE = "dirigible_session.backends.redis"
+        node = redis_cluster_url.removeprefix("redis+cluster://").partition(",")[0]
+        settings.DIRIGIBLE_SESSION_REDIS_URL = f"redis://{node}/0"
+        sessions = [store(f"{number:032}") for number in range(100)]
+        with pytest.raises(StoreUnavailable, match=r"redis\+cluster://"):
+            # Some are on this node.
+            any(api.load(session) for session in sessions)
+        clients.close()
+
+
+class TestAChangeOfKeyThatBreaksOff:
+    """Wherever it breaks off, who comes with the old key finds the session, whole."""
+
+    @pytest.mark.parametrize("answered", [0, 1, 2])
+    def test_leaves_the_old_session_and_nothing_else_for_long(
+        self, server: Server, api: Api, monkeypatch: pytest.MonkeyPatch, answered: int
+    ) -> None:
+        key = new(a=1, _auth_user_id="7")
+        session = loaded(key)
+        session["b"] = 2
+        stall_after(monkeypatch, answered)
+        with pytest.raises(StoreUnavailable):
+            api.cycle_key(session)
+        monkeypatch.undo()
+        assert session.session_key == key
+        assert api.exists(store(), key)
+        assert dict(api.items(store(key))) == {"a": 1, "_auth_user_id": "7"}
+        assert server.redis.pttl(f"dirigible:session:{session.digest}") > 60_000
+        api.save(session)
+        assert content(key) == {"a": 1, "_auth_user_id": "7", "b": 2}
+        lasting = [
+            name for name in server.redis.scan_iter("*session:*") if server.redis.ttl(name) > 60
+        ]
+        if answered < 2:
+            assert lasting == [f"dirigible:session:{session.digest}".encode()]
+
+    def test_is_not_undone_once_the_session_is_ended(
+        self, server: Server, api: Api, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        key = new(a=1)
+        session = loaded(key)
+        stall_after(monkeypatch, 1)
+        with pytest.raises(StoreUnavailable):
+            api.cycle_key(session)
+        monkeypatch.undo()
+        api.delete(store(), key)
+        assert api.load(store(key)) == {}
+        assert not api.exists(store(), key)
+
+
+def stall_after(monkeypatch: pytest.MonkeyPatch, answered: int) -> None:
+    """Let the server's answers get lost after so many, each of them done."""
+    left = [answered]
+
+    def is_lost() -> bool:
+        left[0] -= 1
+        return left[0] < 0
+
+    run, arun = Client.run, AsyncClient.run
+
+    def lose(client: Any, calls: Any) -> Any:
+        answers = run(client, calls)
+        if is_lost():
+            raise StoreUnavailable("no answer")
+        return answers
+
+    async def alose(client: Any, calls: Any) -> Any:
+        answers = await arun(client, calls)
+        if is_lost():
+            raise StoreUnavailable("no answer")
+        return answers
+
+    monkeypatch.setattr(Client, "run", lose)
+    monkeypatch.setattr(AsyncClient, "run", alose)
 
 
 class TestALostScriptCache:

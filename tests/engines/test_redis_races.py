@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.contrib.sessions.backends.base import UpdateError
 
 from dirigible_session import handles
+from dirigible_session.backends import redis_steps
+from dirigible_session.backends.redis_scripts import PUT_BACK, Call
+from dirigible_session.backends.redis_wire import Wire
+from dirigible_session.exceptions import SessionConflict
 
 from .redis_sessions import new, store
 
@@ -179,3 +183,84 @@ def test_a_write_in_the_middle_of_a_change_of_key_is_kept_or_refused(
     assert not redis_anywhere.redis.exists(
         f"{client.where.keys.prefix}session:{handles.digest(key)}"
     )
+
+
+def test_a_visit_in_the_middle_of_a_change_of_key_finds_the_session_and_loses_nothing(
+    redis_anywhere: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = new(a=1)
+    session = store(key)
+    session["mine"] = 1
+    client, run = redis_anywhere, redis_anywhere.run
+    trips = []
+
+    def run_late(calls: Any) -> Any:
+        answers = run(calls)
+        trips.append(calls)
+        if len(trips) == 2:
+            # What was stored has just been taken away from the old key.
+            monkeypatch.setattr(client, "run", run)
+            rival = store(key)
+            assert rival["a"] == 1
+            rival["theirs"] = 1
+            rival.save()
+        return answers
+
+    monkeypatch.setattr(client, "run", run_late)
+    session.cycle_key()
+    assert dict(store(session.session_key).items()) == {"a": 1, "theirs": 1, "mine": 1}
+    assert dict(session.items()) == {"a": 1, "theirs": 1, "mine": 1}
+    assert not redis_anywhere.redis.exists(
+        f"{client.where.keys.prefix}session:{handles.digest(key)}"
+    )
+
+
+def test_a_change_of_key_that_is_always_undone_says_so(
+    redis_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = new(a=1)
+    session = store(key)
+    session.keys()
+    run = redis_server.run
+    monkeypatch.setattr(redis_steps, "TRIES", 3)
+
+    def undo(calls: Any) -> Any:
+        answers = run(calls)
+        run([Call((1, redis_server.where.keys.session(handles.digest(key))), PUT_BACK)])
+        return answers
+
+    monkeypatch.setattr(redis_server, "run", undo)
+    with pytest.raises(SessionConflict):
+        session.cycle_key()
+    monkeypatch.undo()
+    assert session.session_key == key
+    assert dict(store(key).items()) == {"a": 1}
+
+
+def test_connections_in_use_are_not_broken_off() -> None:
+    broken_off = []
+
+    class Connection:
+        def __init__(self, **options: Any) -> None:
+            pass
+
+        def send_command(self, *command: Any) -> None:
+            if command[0] == "OUTER":
+                # Another thread, while this one waits for its answer.
+                wire.send([("INNER",)])
+                wire.disconnect()
+
+        def read_response(self) -> str:
+            assert self not in broken_off
+            return "OK"
+
+        def disconnect(self) -> None:
+            broken_off.append(self)
+
+    class Pool:
+        connection_class = Connection
+        connection_kwargs: ClassVar[dict[str, Any]] = {}
+
+    wire = Wire(Pool())
+    assert wire.send([("OUTER",)]) == ["OK"]
+    assert len(broken_off) == 1
