@@ -138,6 +138,8 @@ def max_inactive_interval(
 
     Less than a second is one: zero would say that the session never times out.
     """
+    if EXPIRY_KEY not in data:
+        return int(cookie_age)
     if times.interval is not None and never_times_out(data, times):
         return times.interval
     end = fixed_end(data)
@@ -148,6 +150,8 @@ def max_inactive_interval(
 
 def idle_end(data: Mapping[str, Any], times: Times, *, cookie_age: int) -> float | None:
     """Return when the session ends unless its client comes back; None: never."""
+    if EXPIRY_KEY not in data:
+        return times.accessed + cookie_age
     if never_times_out(data, times):
         return None
     end = fixed_end(data)

@@ -18,6 +18,9 @@ Data = dict[str, Any]
 
 def load(session: SessionBase) -> Data:
     """Return the stored data; {} and no session key where there is none to be had."""
+    if lifecycle.keeps_times(session):
+        # Our own engines never create while they load.
+        return type(session).load(session)
     key = session.session_key
     data = _load_without_create(session)
     if session.session_key is None and lifecycle.is_carried_by_cookie(session):

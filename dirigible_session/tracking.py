@@ -99,11 +99,12 @@ class Tracker:
 
     def load_data(self) -> None:
         """Load the session's data if need be."""
-        self.session.keys()
+        # Not by session.keys(): an engine may load without reading every attribute.
+        self.session._get_session()  # type: ignore[attr-defined]
 
     async def aload_data(self) -> None:
         """Load the session's data if need be."""
-        await self.session.akeys()
+        await self.session._aget_session()  # type: ignore[attr-defined]
 
     @property
     def attributes(self) -> Attributes:
@@ -216,6 +217,9 @@ class Tracker:
 
     def _is_over(self, data: Data) -> bool:
         session = self.session
+        if lifecycle.keeps_times(session):
+            # Such an engine gives nothing that is over.
+            return False
         times = lifecycle.read(session, data)
         if times is None:
             end = lifecycle.fixed_end(data)

@@ -145,35 +145,37 @@ class UnreadData(LoadedData):
             return self.delta()
 
     def __getitem__(self, name: str) -> Any:
-        value = self._look_up(name)
+        value = self.get(name, _MISSING)
         if value is _MISSING:
             raise KeyError(name)
         return value
 
     def __contains__(self, name: object) -> bool:
-        return self._look_up(name) is not _MISSING
+        return self.get(name, _MISSING) is not _MISSING
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: Any, default: Any = None) -> Any:
         """Return an attribute, or ``default``."""
-        value = self._look_up(name)
-        return default if value is _MISSING else value
-
-    def _look_up(self, name: Any) -> Any:
-        with _lock:
-            if type(self) is UnreadData and type(name) is str:
-                if name in self._values:
-                    return self._values[name]
-                try:
-                    text = self.stored.text_of(name)
-                    if text is None:
-                        return _MISSING
-                    value = self._values[name] = mapping.from_text(text)
-                    return value
-                except ValueError:
-                    # All of it is damaged then, which is told when all of it is read.
-                    pass
+        if type(self) is UnreadData and type(name) is str:
+            value = self._values.get(name, _MISSING)
+            if value is not _MISSING:
+                return value
+            try:
+                text = self.stored.text_of(name)
+                return default if text is None else self._parse(name, text, default)
+            except ValueError:
+                # All of it is damaged then, which is told when all of it is read.
+                pass
         self.read()
-        return dict.get(self, name, _MISSING)
+        return dict.get(self, name, default)
+
+    def _parse(self, name: str, text: str, default: Any) -> Any:
+        with _lock:
+            if type(self) is not UnreadData:
+                # Another thread has just read all of it.
+                return dict.get(self, name, default)
+            if name not in self._values:
+                self._values[name] = mapping.from_text(text)
+            return self._values[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
         with _lock:

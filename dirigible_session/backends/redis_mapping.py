@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from django.contrib.auth import SESSION_KEY
@@ -143,6 +143,7 @@ def user_of(text: str | bytes | None) -> str | None:
         return None
 
 
+@lru_cache(maxsize=1024)
 def field_of(name: str) -> bytes:
     """Return the field of an attribute."""
     # Any str can name one, half a surrogate pair too.
