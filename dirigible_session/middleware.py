@@ -55,8 +55,7 @@ class DirigibleSessionMiddleware:
             if tracker.finish(response.status_code):
                 tracker.touch()
             if is_unused:
-                # No part of the page depends on the session.
-                tracker.session.accessed = False
+                tracker.session.accessed = _sends_cookie(tracker)
             return response
         finally:
             try:
@@ -82,8 +81,7 @@ class DirigibleSessionMiddleware:
             if tracker.finish(response.status_code):
                 await tracker.atouch()
             if is_unused:
-                # No part of the page depends on the session.
-                tracker.session.accessed = False
+                tracker.session.accessed = _sends_cookie(tracker)
             return response
         finally:
             try:
@@ -114,3 +112,12 @@ def _counts_unused(tracker: Tracker, response: HttpResponseBase) -> bool:
         and (conf.touch_every_request or settings.SESSION_SAVE_EVERY_REQUEST)
         and response.status_code < 500
     )
+
+
+def _sends_cookie(tracker: Tracker) -> bool:
+    """Return whether SessionMiddleware will set the cookie of a session that no page used.
+
+    If not, no part of the response depends on the session. If so, a page cache must not give it
+    to another visitor; not every release of Django sees to that for a session unused.
+    """
+    return tracker.session.modified or settings.SESSION_SAVE_EVERY_REQUEST

@@ -168,6 +168,39 @@ def test_django_saving_each_request_records_each(engine, visitor, settings, cloc
     assert visitor.visit(lambda session: session.get_last_accessed_time()) == second
 
 
+@pytest.mark.parametrize(
+    "setting", ["DIRIGIBLE_SESSION_TOUCH_EVERY_REQUEST", "SESSION_SAVE_EVERY_REQUEST"]
+)
+def test_a_response_with_a_cookie_varies_on_it_for_any_django(
+    engine, visitor, settings, clock, setting
+):
+    setattr(settings, setting, True)
+    visitor.visit(_store)
+    clock.tick(61)
+
+    async def no_session(session):
+        return None
+
+    visitor.visit(no_session)
+    assert visitor.cookie is not None
+    assert visitor.response["Vary"] == "Cookie"
+    # Django 5.2.0 asks this, and nothing else.
+    assert visitor.request.session.accessed is True
+
+
+def test_a_touch_that_is_not_due_leaves_the_page_to_every_cache(engine, visitor, settings, clock):
+    settings.DIRIGIBLE_SESSION_TOUCH_EVERY_REQUEST = True
+    visitor.visit(_store)
+
+    async def no_session(session):
+        return None
+
+    visitor.visit(no_session)
+    assert visitor.cookie is None
+    assert not visitor.response.has_header("Vary")
+    assert visitor.request.session.accessed is False
+
+
 def test_it_serves_real_http(use_engine, live_server):
     use_engine("db")
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
