@@ -131,9 +131,8 @@ class Move:
         self._into = type(target).__module__
         self._now = now
         self._inspector = Inspector(origin)
-        store = self._inspector.store_class()
-        self._cookie_age = store.get_session_cookie_age()
-        self._reporter = Reporter(store, now=now, reveal=False)
+        self._cookie_age = self._inspector.store_class().get_session_cookie_age()
+        self._reporter = Reporter(cookie_age=self._cookie_age, now=now, reveal=False)
         self._memory: Any = MigratedSession.objects
         self._using = router.db_for_write(MigratedSession)
         #: Whether a transaction holds both what is written and the memory of it.

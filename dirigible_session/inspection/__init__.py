@@ -19,6 +19,7 @@ from .errors import (
     NotListable,
     StoreFailed,
     UnknownEngine,
+    UnknownFilter,
 )
 from .inspector import Inspector
 from .records import COLUMNS, KeyedSession, RecordState, SessionRecord
@@ -45,6 +46,7 @@ __all__ = [
     "StoreFailed",
     "Summary",
     "UnknownEngine",
+    "UnknownFilter",
     "attributes_of",
     "find_user_id",
     "parsed_duration",

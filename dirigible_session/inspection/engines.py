@@ -15,7 +15,7 @@ from django.contrib.sessions.backends.signed_cookies import SessionStore as Sign
 
 from .caches import CacheReader
 from .database import DatabaseReader
-from .errors import NotListable, UnknownEngine
+from .errors import NotListable, UnknownEngine, said
 from .files import FileReader
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ def store_class_of(engine: str | None) -> type[SessionBase]:
     path = settings.SESSION_ENGINE if engine is None else engine
     try:
         store_class = import_module(path).SessionStore
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UnknownEngine(f"{path!r} is no session engine: {error}") from error
+    except Exception as error:
+        # An engine may be a module of the project, and fail in any way.
+        raise UnknownEngine(f"{path!r} is no session engine: {said(error)}") from error
     if not (isinstance(store_class, type) and issubclass(store_class, SessionBase)):
         raise UnknownEngine(f"{path!r} is no session engine: its SessionStore is no session store.")
     return store_class

@@ -10,9 +10,21 @@ from typing import TypeVar
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
 
+from dirigible_session.exceptions import SessionConflict, StoreUnavailable
 from dirigible_session.handles import HANDLE_LENGTH
 
 MOST_LISTED = 10
+
+_KNOWN = (Error, OSError, ImproperlyConfigured, StoreUnavailable, SessionConflict)
+
+#: What the clients of stores raise, by the modules that define it: most sites have few of them.
+_CLIENTS = (
+    ("redis.exceptions", "RedisError"),
+    ("redis.exceptions", "RedisClusterException"),
+    ("django_redis.exceptions", "ConnectionInterrupted"),
+    ("pymemcache.exceptions", "MemcacheError"),
+    ("pylibmc", "Error"),
+)
 
 Item = TypeVar("Item")
 
@@ -23,6 +35,10 @@ class InspectionError(Exception):
 
 class UnknownEngine(InspectionError):
     """The path names no session engine."""
+
+
+class UnknownFilter(InspectionError, ImproperlyConfigured):
+    """DEFAULT_EXCEPTION_REPORTER_FILTER names nothing that can tell what is a secret."""
 
 
 class NotListable(InspectionError):
@@ -60,19 +76,37 @@ class AmbiguousHandle(InspectionError):
 
 def store_errors() -> tuple[type[Exception], ...]:
     """Return what stores raise when they do not answer."""
-    redis = sys.modules.get("redis")
-    known = (Error, OSError, ImproperlyConfigured)
-    return known if redis is None else (*known, redis.RedisError)
+    clients = ((sys.modules.get(module), name) for module, name in _CLIENTS)
+    raised = (getattr(client, name, None) for client, name in clients if client is not None)
+    return (*_KNOWN, *(error for error in raised if error is not None))
+
+
+def said(error: BaseException) -> str:
+    """Return what an error says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager
-def answering(what: str) -> Iterator[None]:
+def answering(what: str, failing: str = "can't be read") -> Iterator[None]:
     """Raise StoreFailed, saying ``what`` it is, where a store does not answer."""
     try:
         yield
     except store_errors() as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise StoreFailed(f"{what} can't be read: {said}") from error
+        raise StoreFailed(f"{what} {failing}: {said(error)}") from error
+
+
+@contextmanager
+def opening(what: str) -> Iterator[None]:
+    """Raise StoreFailed, saying ``what`` it is, where a store can't be made.
+
+    Whatever is wrong with it: an engine and the settings of its store are the project's choice.
+    """
+    try:
+        yield
+    except InspectionError:
+        raise
+    except Exception as error:
+        raise StoreFailed(f"{what} can't be opened: {said(error)}") from error
 
 
 def guarded(what: str, items: Iterable[Item]) -> Iterator[Item]:

@@ -13,7 +13,7 @@ from dirigible_session.backends.base import Query
 from dirigible_session.notices import Notices
 
 from .engines import can_list, keyed_reader, store_class_of
-from .errors import MOST_LISTED, AmbiguousHandle, NoSuchSession, answering, guarded
+from .errors import MOST_LISTED, AmbiguousHandle, NoSuchSession, answering, guarded, opening
 from .records import KeyedSession, SessionRecord
 from .reporting import Judged, Reporter, user_id_of
 from .selection import Selection
@@ -47,11 +47,14 @@ class Inspector:
     def __init__(self, engine: str | None = None) -> None:
         """Open an engine, SESSION_ENGINE by default.
 
-        UnknownEngine if the path names none, NotListable if its sessions can't be listed.
+        UnknownEngine if the path names none, NotListable if its sessions can't be listed,
+        StoreFailed if its store can't be opened.
         """
         self.store_class: Any = store_class_of(engine)
         self._what = f"The store of {self.store_class.__module__}"
-        self._keyed = None if can_list(self.store_class) else keyed_reader(self.store_class)
+        with opening(self._what):
+            self._keyed = None if can_list(self.store_class) else keyed_reader(self.store_class)
+            self._cookie_age = self.store_class().get_session_cookie_age()
 
     def count(self) -> int | None:
         """Return how many sessions are stored; None if it takes reading them all to tell."""
@@ -134,7 +137,7 @@ class Inspector:
 
     def _reporter(self, now: float | None, *, reveal: bool = False) -> Reporter:
         moment = time.time() if now is None else now
-        return Reporter(self.store_class(), now=moment, reveal=reveal)
+        return Reporter(cookie_age=self._cookie_age, now=moment, reveal=reveal)
 
     def _selected(self, selection: Selection, reporter: Reporter) -> Iterator[Judged]:
         now = reporter.now

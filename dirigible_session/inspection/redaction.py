@@ -9,6 +9,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 from django.views.debug import SafeExceptionReporterFilter
 
+from .errors import UnknownFilter, said
 from .texts import name_as_text
 from .trees import PLAIN, contents, rebuilt
 
@@ -30,8 +31,14 @@ class Redactor:
     """
 
     def __init__(self, request: HttpRequest | None = None) -> None:
-        default = import_string(settings.DEFAULT_EXCEPTION_REPORTER_FILTER)()
-        self._filter = getattr(request, "exception_reporter_filter", default)
+        """Find the filter; UnknownFilter if there is none that can be asked."""
+        own = getattr(request, "exception_reporter_filter", None)
+        self._filter = _default_filter() if own is None else own
+        if not callable(getattr(self._filter, "cleanse_setting", None)):
+            raise UnknownFilter(
+                f"The exception reporter filter {type(self._filter).__name__} has no "
+                "cleanse_setting(), so it can't tell what is a secret."
+            )
         is_by_name = (
             getattr(type(self._filter), "cleanse_setting", None)
             is SafeExceptionReporterFilter.cleanse_setting
@@ -73,6 +80,17 @@ class Redactor:
         empty: Any = () if isinstance(value, tuple) else opened[0]
         cleansed = self._filter.cleanse_setting(name, empty)
         return value if cleansed == empty else cleansed
+
+
+def _default_filter() -> Any:
+    path = settings.DEFAULT_EXCEPTION_REPORTER_FILTER
+    try:
+        return import_string(path)()
+    except Exception as error:
+        # It may be a class of the project, and fail in any way.
+        raise UnknownFilter(
+            f"DEFAULT_EXCEPTION_REPORTER_FILTER is {path!r}, which is no filter: {said(error)}"
+        ) from error
 
 
 def _is_plain(value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from dirigible_session import handles, lifecycle
 from dirigible_session.attributes import is_name
@@ -15,9 +15,6 @@ from dirigible_session.lifecycle import Times
 from .records import KeyedSession, RecordState, SessionRecord
 from .redaction import Redactor
 from .users import USER_KEY
-
-if TYPE_CHECKING:
-    from django.contrib.sessions.backends.base import SessionBase
 
 BAD_EXPIRY = "expiry is neither a number nor a date"
 
@@ -40,10 +37,10 @@ class Judged(NamedTuple):
 class Reporter:
     """Makes records, all as of one moment and by one rule of redaction."""
 
-    def __init__(self, store: SessionBase, *, now: float, reveal: bool) -> None:
+    def __init__(self, *, cookie_age: int, now: float, reveal: bool) -> None:
         self.now = now
         self._reveal = reveal
-        self._cookie_age = store.get_session_cookie_age()
+        self._cookie_age = cookie_age
         self._absolute_timeout = conf.absolute_timeout
         self._redacted = Redactor().redacted
 

@@ -11,8 +11,10 @@ from django.core.management import BaseCommand, CommandError
 
 from dirigible_session.backends.base import EngineBase
 from dirigible_session.handles import HANDLE_LENGTH
-from dirigible_session.inspection import InspectionError
 from dirigible_session.inspection.engines import store_class_of
+from dirigible_session.inspection.errors import answering, opening
+from dirigible_session.inspection.texts import harmless
+from dirigible_session.management.options import reasons
 from dirigible_session.moving import Counts, Move
 
 
@@ -38,14 +40,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Copy them."""
         origin = options["origin"]
-        try:
+        with reasons(), answering("The sessions", "can't be copied"):
             move = Move(origin, _target(origin), now=time.time())
             move.run()
-        except InspectionError as error:
-            raise CommandError(str(error)) from error
         self.stdout.write(_described(move.counts))
         for digest, reason in move.refusals:
-            self.stderr.write(f"{digest[:HANDLE_LENGTH]} was not copied: {reason}")
+            self.stderr.write(f"{digest[:HANDLE_LENGTH]} was not copied: {harmless(reason)}")
         if move.refusals:
             raise CommandError(
                 f"{len(move.refusals)} sessions hold what JSON can't: they were not copied."
@@ -56,7 +56,8 @@ def _target(origin: str) -> EngineBase:
     path = settings.SESSION_ENGINE
     if origin == path:
         raise CommandError(f"--from names {path!r}, which SESSION_ENGINE names already.")
-    target = store_class_of(path)()
+    with opening(f"The store of {path}"):
+        target = store_class_of(path)()
     if not isinstance(target, EngineBase):
         raise CommandError(
             f"SESSION_ENGINE is {path!r}: sessions are copied into an engine of dirigible_session "
