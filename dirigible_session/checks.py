@@ -13,6 +13,7 @@ from django.utils.module_loading import import_string
 
 from .conf import PREFIX
 from .exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
+from .lifecycle import LAST_DATE
 from .middleware import DirigibleSessionMiddleware
 
 KNOWN_SETTINGS = frozenset(
@@ -40,7 +41,8 @@ def register_all() -> None:
         checks.register(check)
 
 
-def _position(middleware: Sequence[str], wanted: type) -> int | None:
+def _positions(middleware: Sequence[str], wanted: type) -> list[int]:
+    found = []
     for position, path in enumerate(middleware):
         try:
             candidate = import_string(path)
@@ -48,16 +50,16 @@ def _position(middleware: Sequence[str], wanted: type) -> int | None:
             # Django names the path when it builds the middleware chain.
             continue
         if isinstance(candidate, type) and issubclass(candidate, wanted):
-            return position
-    return None
+            found.append(position)
+    return found
 
 
 def check_middleware(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
     """Our middleware is there, directly after Django's."""
-    ours = _position(settings.MIDDLEWARE, DirigibleSessionMiddleware)
-    djangos = _position(settings.MIDDLEWARE, SessionMiddleware)
+    ours = _positions(settings.MIDDLEWARE, DirigibleSessionMiddleware)
+    djangos = _positions(settings.MIDDLEWARE, SessionMiddleware)
     hint = f"In MIDDLEWARE, write {MIDDLEWARE!r} directly after {SESSION_MIDDLEWARE!r}."
-    if ours is None:
+    if not ours:
         return [
             checks.Error(
                 "DirigibleSessionMiddleware is not in MIDDLEWARE, so no request is ever current.",
@@ -65,7 +67,7 @@ def check_middleware(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMe
                 id="dirigible_session.E001",
             )
         ]
-    if djangos is None or djangos > ours:
+    if not djangos or djangos[0] > ours[0]:
         return [
             checks.Error(
                 "DirigibleSessionMiddleware needs SessionMiddleware before it in MIDDLEWARE.",
@@ -73,7 +75,16 @@ def check_middleware(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMe
                 id="dirigible_session.E002",
             )
         ]
-    if djangos != ours - 1:
+    if len(djangos) > 1 or len(ours) > 1:
+        return [
+            checks.Error(
+                "SessionMiddleware and DirigibleSessionMiddleware stand in MIDDLEWARE once each: "
+                "the inner of two takes the session away from the outer.",
+                hint=hint,
+                id="dirigible_session.E013",
+            )
+        ]
+    if djangos[0] != ours[0] - 1:
         return [
             checks.Warning(
                 "DirigibleSessionMiddleware does not stand directly after SessionMiddleware: what "
@@ -86,7 +97,17 @@ def check_middleware(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMe
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    """Return whether it is a number of seconds that arithmetic on dates can bear."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) <= LAST_DATE  # type: ignore[arg-type]
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:
+        # Python writes no int of so many digits.
+        return f"an {type(value).__name__} too large to be shown"
 
 
 def check_touch_interval(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
@@ -96,7 +117,8 @@ def check_touch_interval(app_configs: Any = None, **kwargs: Any) -> Iterable[Che
         return []
     return [
         checks.Error(
-            f"DIRIGIBLE_SESSION_TOUCH_INTERVAL is {value!r}, not a number of seconds, 0 or more.",
+            f"DIRIGIBLE_SESSION_TOUCH_INTERVAL is {_shown(value)}, not a number of seconds, 0 or "
+            "more.",
             hint="60 is the default; 0 records every access exactly, at a write a request.",
             id="dirigible_session.E004",
         )
@@ -124,7 +146,8 @@ def check_absolute_timeout(app_configs: Any = None, **kwargs: Any) -> Iterable[C
         return []
     return [
         checks.Error(
-            f"DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT is {value!r}, not a positive number of seconds.",
+            f"DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT is {_shown(value)}, not a positive number of "
+            "seconds.",
             hint="None, the default, lets a busy session live as long as it is busy.",
             id="dirigible_session.E006",
         )

@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
+from django.core.exceptions import ImproperlyConfigured
 
 from .backends.base import EngineBase
 
@@ -23,8 +24,8 @@ JSON_SERIALIZERS = frozenset(
 def _is_ours() -> bool:
     try:
         store_class = import_module(settings.SESSION_ENGINE).SessionStore
-    except (ImportError, AttributeError):
-        # Django says so when it builds the middleware chain.
+    except (ImportError, AttributeError, ImproperlyConfigured):
+        # Django says so when it builds the middleware chain, and of redis-py another check does.
         return False
     return isinstance(store_class, type) and issubclass(store_class, EngineBase)
 

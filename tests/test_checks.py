@@ -47,6 +47,8 @@ def test_a_good_set_up_has_nothing_to_say():
         ([MIDDLEWARE], ["E002"]),
         ([MIDDLEWARE, SESSION_MIDDLEWARE], ["E002"]),
         ([SESSION_MIDDLEWARE, OTHER, MIDDLEWARE], ["W003"]),
+        ([SESSION_MIDDLEWARE, MIDDLEWARE, SESSION_MIDDLEWARE], ["E013"]),
+        ([SESSION_MIDDLEWARE, MIDDLEWARE, f"{__name__}.OurOwn"], ["E013"]),
     ],
 )
 def test_where_the_middleware_stands(settings, middleware, expected):
@@ -57,10 +59,11 @@ def test_where_the_middleware_stands(settings, middleware, expected):
         assert SESSION_MIDDLEWARE in message.hint
 
 
+NO_NUMBERS = [float("nan"), float("inf"), 10**400]
 SETTINGS = [
-    ("TOUCH_INTERVAL", [60, 0, 1.5], [-1, None, "60", True, float("nan")], "E004"),
+    ("TOUCH_INTERVAL", [60, 0, 1.5], [-1, None, "60", True, *NO_NUMBERS], "E004"),
     ("TOUCH_EVERY_REQUEST", [True, False], [1, None, "yes"], "E005"),
-    ("ABSOLUTE_TIMEOUT", [None, 1, 3600.5], [0, -1, "1", True, float("nan")], "E006"),
+    ("ABSOLUTE_TIMEOUT", [None, 1, 3600.5], [0, -1, "1", True, *NO_NUMBERS], "E006"),
 ]
 
 
@@ -75,6 +78,12 @@ def test_what_the_settings_are(settings, name, value, expected):
     for message in _messages():
         assert repr(value) in message.msg
         assert message.hint
+
+
+def test_a_number_that_can_not_even_be_shown(settings):
+    settings.DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT = 10**5000
+    (message,) = _messages()
+    assert "too large to be shown" in message.msg
 
 
 def test_a_setting_that_is_none_of_ours(settings):

@@ -67,6 +67,21 @@ def test_a_missing_redis_py_is_an_error_that_says_how_to_install_it(
     assert "dirigible-session[redis]" in str(message.hint)
 
 
+def test_without_redis_py_the_other_checks_still_run() -> None:
+    code = (
+        "import sys; sys.modules['redis'] = None\n"
+        "from django.conf import settings\n"
+        "settings.configure(\n"
+        f"    SESSION_ENGINE={ENGINE!r}, SESSION_SAVE_EVERY_REQUEST=True,\n"
+        "    SESSION_SERIALIZER='no.such.Serializer', INSTALLED_APPS=['dirigible_session'],\n"
+        ")\n"
+        "import django; django.setup()\n"
+        "from django.core import checks\n"
+        "assert checks.run_checks()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_without_redis_py_the_engine_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['redis'] = None\n"

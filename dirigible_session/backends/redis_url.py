@@ -40,10 +40,22 @@ def _flag(value: str) -> bool:
     return value.lower() in _TRUE
 
 
+def _number(value: str) -> int:
+    if not value.isdecimal():
+        raise ValueError(value)
+    return int(value)
+
+
+def _requirement(value: str) -> str:
+    if value not in ("none", "optional", "required"):
+        raise ValueError(value)
+    return value
+
+
 #: The options that a URL may carry, each with what reads it. All but ``prefix`` are redis-py's.
 OPTIONS: dict[str, Any] = {
     "prefix": str,
-    "db": int,
+    "db": _number,
     "socket_timeout": _seconds,
     "socket_connect_timeout": _seconds,
     "socket_keepalive": _flag,
@@ -55,7 +67,7 @@ OPTIONS: dict[str, Any] = {
     "ssl_ca_path": str,
     "ssl_certfile": str,
     "ssl_keyfile": str,
-    "ssl_cert_reqs": str,
+    "ssl_cert_reqs": _requirement,
     "ssl_check_hostname": _flag,
 }
 
@@ -98,11 +110,21 @@ class Target:
     shown: str
 
 
-@lru_cache(maxsize=8)
 def parse(url: object) -> Target:
-    """Return what a URL names; ValueError, without the URL's password, says what is wrong."""
+    """Return what a URL names; ValueError, without the URL's password, says what is wrong.
+
+    A password that is not percent-encoded may be anywhere behind the scheme, so nothing of that is
+    quoted where it could be one.
+    """
     if not isinstance(url, str) or not url:
         raise ValueError(f"it is {url!r}, not the URL of a Redis server")
+    return _parse(url)
+
+
+@lru_cache(maxsize=8)
+def _parse(url: str) -> Target:
+    if any(map(str.isspace, url)):
+        raise ValueError("it has white space in it")
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -110,6 +132,12 @@ def parse(url: object) -> Target:
     if parts.scheme not in SCHEMES:
         raise ValueError(
             f"its scheme is {parts.scheme!r}, not one of " + ", ".join(f"{s}://" for s in SCHEMES)
+        )
+    if "#" in url:
+        raise ValueError("it has a '#' in it; in a password, that is written %23")
+    if "@" in parts.path + parts.query:
+        raise ValueError(
+            "it has an '@' behind the host; in a password, '/' is written %2F, '?' %3F, and '@' %40"
         )
     options = _options(parts.query)
     is_cluster = parts.scheme.endswith(CLUSTER)
@@ -156,7 +184,7 @@ def _check_database(parts: SplitResult, options: dict[str, Any], *, is_cluster: 
         return
     number = parts.path.strip("/")
     if number and not number.isdecimal():
-        raise ValueError(f"its path is {parts.path!r}, not the number of a database")
+        raise ValueError("its path is not the number of a database")
     if is_cluster and (int(number or 0) or options.get("db")):
         raise ValueError("a cluster has one database only, number 0")
 
@@ -164,9 +192,11 @@ def _check_database(parts: SplitResult, options: dict[str, Any], *, is_cluster: 
 def _node(host: str) -> tuple[str, int]:
     try:
         parts = urlsplit(f"//{host}")
-        port = parts.port or DEFAULT_PORT
+        port = DEFAULT_PORT if parts.port is None else parts.port
     except ValueError:
-        raise ValueError(f"{host!r} is not host:port") from None
+        port = 0
+    if not port:
+        raise ValueError(f"it names a server not as host:port, as {EXAMPLE} does")
     if not parts.hostname:
         raise ValueError(f"it names no host, as {EXAMPLE} does")
     return parts.hostname, port
