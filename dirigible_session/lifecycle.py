@@ -188,7 +188,7 @@ def checked_interval(interval: object, *, now: float) -> int:
         )
     if interval > LAST_DATE - now:
         raise ValueError(
-            f"dirigible_session: an interval of {interval} seconds reaches beyond the last date. "
+            "dirigible_session: an interval of so many seconds reaches beyond the last date. "
             "Zero or less means that the session never times out."
         )
     return max(interval, SMALLEST_INTERVAL)

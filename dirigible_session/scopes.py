@@ -45,19 +45,25 @@ def use_request(request: HttpRequest) -> Iterator[HttpRequest]:
             f"request.session is {session!r}. Pass it through {SESSION_MIDDLEWARE!r} first, or set "
             "request.session to a store of your SESSION_ENGINE."
         )
-    is_outermost = not is_tracked(session)
+    is_in_middleware = is_tracked(session)
     tracker = track(session, request)
     if tracker.finished:
         # What made it current before has ended.
-        is_outermost, tracker.finished = True, False
+        tracker.finished = False
+        tracker.scopes = 1
+    elif tracker.scopes or not is_in_middleware:
+        tracker.scopes += 1
+    is_counted = tracker.scopes > 0
     current = Current(request, request, tracker.arrived)
     try:
         yield request
-        if is_outermost:
+        if tracker.scopes == 1:
             tracker.settle()
     finally:
         try:
-            if is_outermost:
+            # The last one out, where several tasks have the request.
+            tracker.scopes -= is_counted
+            if is_counted and not tracker.scopes:
                 tracker.finish(500)
                 tracker.notify()
         finally:

@@ -54,6 +54,8 @@ class Tracker:
     finished = False
     #: Whether this counts as an access by the session's client.
     is_visit = True
+    #: How many ``use_request`` it is in, if it was none but these that made it current.
+    scopes = 0
 
     #: The session key, for when a load that comes too late takes it away.
     _key: str | None = None

@@ -54,6 +54,34 @@ class TestUseRequest:
             assert facade.get_attribute("name") == "first"
         assert facade.is_valid() is False
 
+    def test_of_two_tasks_with_one_request_the_last_one_out_settles_it(self, make_request):
+        request = make_request()
+        request.session["list"] = [1]
+        request.session.save()
+        request = make_request(request.session.session_key)
+
+        async def main():
+            first_in, second_in, first_out = (asyncio.Event() for _ in range(3))
+
+            async def first():
+                with use_request(request):
+                    first_in.set()
+                    await second_in.wait()
+                first_out.set()
+
+            async def second():
+                await first_in.wait()
+                with use_request(request):
+                    second_in.set()
+                    await first_out.wait()
+                    (await facade.aget_attribute("list")).append(2)
+
+            await asyncio.gather(first(), second())
+
+        async_to_sync(main)()
+        assert request.session.modified
+        assert request.session["list"] == [1, 2]
+
     def test_it_works_in_a_request(self, make_request, visitor):
         request = make_request()
 
