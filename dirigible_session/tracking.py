@@ -9,17 +9,17 @@ from all three it knows whether the client knows the session.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.sessions.backends.base import VALID_KEY_CHARS
+from django.core.exceptions import SynchronousOnlyOperation
 from django.utils.crypto import get_random_string
 
 from . import handles, lifecycle, loading, signals, touching
 from .attributes import Attributes, Snapshot
 from .conf import conf
-from .lifecycle import Times
 from .notices import Notices
+from .timekeeping import Timekeeping
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -45,27 +45,26 @@ def track(
     return tracker or Tracker(session, arrived or time.time(), request)
 
 
-class Tracker:
+class Tracker(Timekeeping):
     """What is known of one session while a request, or ``open_session``, works on it."""
 
     #: Whether the client knows the session: it sent the id of a live one.
     known = False
     #: Whether the request is over, but for what SessionMiddleware does after it.
     finished = False
-    #: Whether this counts as an access by the session's client.
-    is_visit = True
     #: How many ``use_request`` it is in, if it was none but these that made it current.
     scopes = 0
 
     #: The session key, for when a load that comes too late takes it away.
     _key: str | None = None
-    _times: Times | None = None
     _attributes: Attributes | None = None
     _notices: Notices | None = None
     _announced = False
     #: What a touch left to be stored: nothing, unless the session changes after it.
     _touched: Snapshot | None = None
     _turns: Turns | None = None
+    #: Whether the session was cleared by somebody who could not load it.
+    _is_cleared_unread = False
 
     def __init__(
         self, session: SessionBase, arrived: float, request: HttpRequest | None = None
@@ -85,8 +84,15 @@ class Tracker:
             # Somebody was at the session before the watch was.
             self._get_to_know(doors[_DATA])
         elif self._first_key is not None:
-            doors["load"] = self.load
-            doors["aload"] = self.aload
+            doors.update(
+                load=self.load,
+                aload=self.aload,
+                clear=self.clear,
+                flush=self.flush,
+                aflush=self.aflush,
+                set_expiry=self.set_expiry,
+                aset_expiry=self.aset_expiry,
+            )
         else:
             doors["save"] = self.save
             doors["asave"] = self.asave
@@ -101,11 +107,17 @@ class Tracker:
 
     def load_data(self) -> None:
         """Load the session's data if need be."""
+        if self._is_cleared_unread:
+            fresh = self._fresh()
+            self._get_to_know_cleared(fresh, loading.load(fresh))
         # Not by session.keys(): an engine may load without reading every attribute.
         self.session._get_session()  # type: ignore[attr-defined]
 
     async def aload_data(self) -> None:
         """Load the session's data if need be."""
+        if self._is_cleared_unread:
+            fresh = self._fresh()
+            self._get_to_know_cleared(fresh, await loading.aload(fresh))
         await self.session._aget_session()  # type: ignore[attr-defined]
 
     @property
@@ -148,6 +160,8 @@ class Tracker:
         if self._is_stored(must_create):
             return
         session = self.session
+        if not must_create:
+            self.load_data()
         self._complete(must_create)
         type(session).save(session, must_create)
         if self.finished:
@@ -167,13 +181,40 @@ class Tracker:
             self._announce()
             await self.anotify()
 
+    def clear(self) -> None:
+        """Remove the attributes of a session that nobody has loaded yet.
+
+        Its times stay and its limits bind, so it is loaded for them: now or, where nobody may
+        wait for the store, by the next who may.
+        """
+        vars(self.session).pop("clear", None)
+        try:
+            self.load_data()
+        except SynchronousOnlyOperation:
+            self._is_cleared_unread = True
+            vars(self.session).update(save=self.save, asave=self.asave)
+        type(self.session).clear(self.session)
+
+    def _fresh(self) -> SessionBase:
+        return type(self.session)(self.session.session_key)
+
+    def _get_to_know_cleared(self, fresh: SessionBase, data: Data) -> None:
+        self._is_cleared_unread = False
+        if fresh.session_key is None or self._is_over(fresh, data):
+            self.session._session_key = None
+        else:
+            self.known = True
+            self._times = lifecycle.read(fresh, data)
+
     def flush(self) -> None:
         """End the stored session; what comes after it is a new one."""
+        vars(self.session).pop("clear", None)
         type(self.session).flush(self.session)
         self._begin_anew()
 
     async def aflush(self) -> None:
         """End the stored session; what comes after it is a new one."""
+        vars(self.session).pop("clear", None)
         await type(self.session).aflush(self.session)
         self._begin_anew()
 
@@ -202,9 +243,10 @@ class Tracker:
 
     def _get_to_know(self, data: Data) -> Data:
         session, doors = self.session, vars(self.session)
+        doors.pop("clear", None)
         doors.update(save=self.save, asave=self.asave, flush=self.flush, aflush=self.aflush)
         if session.session_key is not None:
-            if self._is_over(data):
+            if self._is_over(session, data):
                 session._session_key = None
                 data = doors[_DATA] = {}
             else:
@@ -217,8 +259,7 @@ class Tracker:
         self._key = session.session_key
         return doors.setdefault(_DATA, data)  # type: ignore[no-any-return]
 
-    def _is_over(self, data: Data) -> bool:
-        session = self.session
+    def _is_over(self, session: SessionBase, data: Data) -> bool:
         if lifecycle.keeps_times(session):
             # Such an engine gives nothing that is over.
             return False
@@ -246,58 +287,6 @@ class Tracker:
         if is_stored and not self.known and not self._announced:
             self._announced = True
             self.notices.note(signals.session_created)
-
-    # The session's times. All expect it to be loaded.
-
-    @property
-    def times(self) -> Times:
-        """When the session was created and last accessed before this request."""
-        return self._times or Times(self.arrived, self.arrived)
-
-    @property
-    def max_inactive_interval(self) -> int:
-        """The seconds that the session may idle; zero or less: no limit."""
-        return lifecycle.max_inactive_interval(
-            self.data,
-            self.times,
-            cookie_age=self.session.get_session_cookie_age(),
-            now=self.arrived,
-        )
-
-    def set_max_inactive_interval(self, interval: object) -> None:
-        """Let the session idle for ``interval`` seconds; zero or less: for ever."""
-        seconds = lifecycle.checked_interval(interval, now=self.arrived)
-        session, data = self.session, self.data
-        expiry = lifecycle.stored_expiry(seconds)
-        if session.get_expire_at_browser_close():
-            data[lifecycle.BROWSER_CLOSE_KEY] = expiry
-            self._watch_cookie_kind()
-        else:
-            data.pop(lifecycle.BROWSER_CLOSE_KEY, None)
-        session.set_expiry(expiry)
-        self._times = replace(self.times, interval=seconds if seconds <= 0 else None)
-
-    def _watch_cookie_kind(self) -> None:
-        vars(self.session).update(
-            get_expire_at_browser_close=self.get_expire_at_browser_close,
-            aget_expire_at_browser_close=self.aget_expire_at_browser_close,
-        )
-
-    def get_expire_at_browser_close(self) -> bool:
-        """Return whether the cookie goes with the browser, as it did before an interval was set."""
-        return lifecycle.stays_for_browser(self.data) or type(
-            self.session
-        ).get_expire_at_browser_close(self.session)
-
-    async def aget_expire_at_browser_close(self) -> bool:
-        """Async twin of :meth:`get_expire_at_browser_close`."""
-        await self.aload_data()
-        return self.get_expire_at_browser_close()
-
-    def _times_to_store(self) -> Times:
-        times = self.times
-        accessed = max(times.accessed, self.arrived) if self.is_visit else times.accessed
-        return replace(times, accessed=accessed)
 
     # The session's id.
 

@@ -29,7 +29,9 @@ ARROWS = {
     "attributes": LEAVES | {"notices"},
     "loading": LEAVES | {"lifecycle"},
     "touching": LEAVES | {"lifecycle", "loading"},
-    "tracking": LEAVES | {"lifecycle", "loading", "touching", "attributes", "notices", "turns"},
+    "timekeeping": LEAVES | {"lifecycle"},
+    "tracking": LEAVES
+    | {"lifecycle", "timekeeping", "loading", "touching", "attributes", "notices", "turns"},
     "ids": LEAVES | {"tracking"},
     "scopes": LEAVES | {"lifecycle", "context", "tracking"},
     "facade": LEAVES | {"lifecycle", "context", "tracking", "attributes", "scopes", "ids"},

@@ -260,3 +260,37 @@ def test_the_kind_of_the_cookie_is_the_same_in_async_code(visitor, settings):
 
     assert visitor.visit(visit) is True
     assert visitor.visit(visit) is True
+
+
+async def _call_set_expiry(request, value, *, is_async):
+    if is_async:
+        await request.session.aset_expiry(value)
+    else:
+        request.session.set_expiry(value)
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["after a look", "first of all"])
+def test_djangos_set_expiry_says_that_never_is_over_whatever_the_number(visitor, clock, looks):
+    visitor.visit(_set(-1))
+
+    async def visit(session, request):
+        if looks:
+            assert await session.get_max_inactive_interval() == -1
+        await _call_set_expiry(request, COOKIE_LIFETIME, is_async=visitor.is_async)
+        return await session.get_max_inactive_interval()
+
+    assert visitor.visit(visit) == COOKIE_LIFETIME
+    again = visitor.visit(lambda session: session.get_max_inactive_interval())
+    assert again == COOKIE_LIFETIME
+
+
+def test_djangos_set_expiry_says_what_kind_the_cookie_is(visitor, clock, settings):
+    settings.SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+    visitor.visit(_set(900))
+    assert visitor.cookie["max-age"] == ""
+
+    async def visit(session, request):
+        await _call_set_expiry(request, 900, is_async=visitor.is_async)
+
+    visitor.visit(visit)
+    assert visitor.cookie["max-age"] == 900

@@ -392,6 +392,34 @@ class TestWhoeverLoads:
         assert visitor.visit(visit) is False
 
     @pytest.mark.usefixtures("over")
+    def test_who_clears_it_without_a_look(self, visitor, clock):
+        old_key = visitor.session_key
+
+        async def clear(session, request):
+            request.session.clear()
+            request.session["fresh"] = 1
+
+        visitor.visit(clear)
+        assert visitor.response.status_code == 200
+        assert visitor.session_key not in (None, old_key)
+        assert visitor.visit(lambda session: session.get_attribute_names()) == ["fresh"]
+        created = visitor.visit(lambda session: session.get_creation_time())
+        assert created == clock.datetime()
+
+    def test_a_live_one_that_is_cleared_without_a_look_is_the_same_session(self, visitor, clock):
+        created = visitor.visit(lambda session: session.get_creation_time())
+        clock.tick(100)
+
+        async def clear(session, request):
+            request.session.clear()
+            request.session["fresh"] = 1
+            return await session.is_new()
+
+        assert visitor.visit(clear) is False
+        assert visitor.visit(lambda session: session.get_creation_time()) == created
+        assert visitor.visit(lambda session: session.get_attribute_names()) == ["fresh"]
+
+    @pytest.mark.usefixtures("over")
     def test_who_loaded_it_before_the_middleware(self, visitor, settings):
         first, *rest = settings.MIDDLEWARE
         settings.MIDDLEWARE = [first, "tests.test_touch.early_reader", *rest]
