@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from dirigible_session.exceptions import SessionConflict, StoreUnavailable
 from dirigible_session.models import MigratedSession
@@ -160,9 +161,10 @@ def test_a_redis_that_is_not_there(settings):
 # Taking sessions over.
 
 
-def test_a_table_to_remember_copies_in_that_is_not_there(settings, monkeypatch):
+def test_a_table_to_remember_copies_in_that_is_not_there(settings):
     settings.SESSION_ENGINE = OWN
-    monkeypatch.setattr(MigratedSession._meta, "db_table", "no_such_table")
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TABLE {MigratedSession._meta.db_table}")
     assert "The sessions can't be copied: " in reason("sessions_migrate", f"--from={STOCK}db")
 
 

@@ -280,6 +280,59 @@ def test_a_progress_bar_shows_on_a_terminal_only(tmp_path):
     assert "Reading" not in watched.getvalue()
 
 
+def test_a_progress_bar_is_drawn_in_one_place_and_goes_away(tmp_path):
+    store(n=1)
+    errors = Terminal()
+    dump("--format=jsonl", f"--output={tmp_path / 'dump'}", stderr=errors)
+    drawn = errors.getvalue()
+    assert "Reading sessions" in drawn
+    # Each time it goes back to the beginning of its line, and once it clears it.
+    assert drawn.count("\n") <= 3
+    assert "\x1b[2K" in drawn
+
+
+def test_without_colour_a_terminal_is_still_one(monkeypatch):
+    store(n=1, text="x" * 500)
+    monkeypatch.setenv("COLUMNS", "90")
+    errors, out = Terminal(), Terminal()
+    dump("--no-color", stderr=errors, stdout=out)
+    assert "Reading" not in errors.getvalue()
+    assert "\x1b" not in out.getvalue()
+    assert max(map(len, out.getvalue().splitlines())) <= 90
+
+
+@pytest.mark.parametrize("reveal", [True, False])
+def test_what_is_revealed_is_not_cut(monkeypatch, reveal):
+    store(api_token="secret" * 100)
+    monkeypatch.setenv("COLUMNS", "80")
+    out = dump("--no-color", *(["--reveal"] if reveal else []), stdout=Terminal())
+    assert ("secret" * 100 in out) is reveal
+    assert (max(map(cell_len, out.splitlines())) <= 80) is not reveal
+
+
+@pytest.mark.parametrize("path", ["/dev/no-such", "/proc/self/fd/no-such", "/dev/null"])
+def test_no_file_is_put_among_devices(path):
+    with pytest.raises(CommandError, match="--output"):
+        dump(f"--output={path}")
+    assert path == "/dev/null" or not os.path.lexists(path)
+
+
+def test_a_full_disk_behind_stdout_is_told_in_one_line(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+        def fileno(self) -> int:
+            return descriptor
+
+    with open(os.devnull, "w") as devnull:
+        descriptor = devnull.fileno()
+        monkeypatch.setattr(sys, "stdout", Full())
+        store(n=1)
+        with pytest.raises(CommandError, match="stdout can't be written: No space left"):
+            dump(stdout=Full())
+
+
 def test_a_closed_pipe_ends_it_quietly(tmp_path):
     settings = "from tests.settings import *\nDATABASES['default']['NAME'] = {!r}\n"
     (tmp_path / "piped_settings.py").write_text(settings.format(str(tmp_path / "db.sqlite3")))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.backends.file import SessionStore as FileStore
 from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
 
@@ -34,11 +36,11 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Give a function that sets what is answered when it asks."""
     asked = []
 
-    def answer(text: str | None) -> list[str]:
+    def answer(text: str | BaseException) -> list[str]:
         def reply(prompt: str = "") -> str:
             asked.append(prompt)
-            if text is None:
-                raise EOFError
+            if isinstance(text, BaseException):
+                raise text
             return text
 
         monkeypatch.setattr("builtins.input", reply)
@@ -101,12 +103,20 @@ def test_of_many_it_shows_the_first(answer):
 def test_any_other_answer_ends_nothing(answer, text):
     answer(text)
     store(n=1)
-    assert invalidate("--all").splitlines()[-1] == "Ended no sessions."
+    assert invalidate("--all").splitlines()[-1] == "Ended 0 sessions."
     assert len(left()) == 1
 
 
-def test_where_nobody_can_answer_it_ends_nothing(answer):
-    answer(None)
+def test_an_interrupt_is_a_no(answer):
+    answer(KeyboardInterrupt())
+    store(n=1)
+    assert invalidate("--all").endswith("\nEnded 0 sessions.\n")
+    assert len(left()) == 1
+
+
+@pytest.mark.parametrize("error", [EOFError(), RuntimeError("input(): lost sys.stdin")])
+def test_where_nobody_can_answer_it_ends_nothing(answer, error):
+    answer(error)
     store(n=1)
     with pytest.raises(CommandError, match="--no-input") as raised:
         invalidate("--all")
@@ -116,7 +126,7 @@ def test_where_nobody_can_answer_it_ends_nothing(answer):
 
 def test_it_asks_nothing_where_there_is_nothing_to_end(answer):
     asked = answer("y")
-    assert invalidate("--all") == "Ended no sessions.\n"
+    assert invalidate("--all") == "Ended 0 sessions.\n"
     assert asked == []
 
 
@@ -167,3 +177,17 @@ def test_a_handle_of_no_session_is_an_error():
     with pytest.raises(CommandError, match="begins with 'ffff'") as raised:
         invalidate("--session=ffff", "--no-input")
     assert raised.value.returncode == 1
+
+
+def test_what_the_store_keeps_is_not_counted(use_engine, tmp_path):
+    use_engine("file")
+    session = FileStore()
+    session["n"] = 1
+    session.save()
+    # No engine of Django's deletes what has so short a key.
+    short = tmp_path / "sessionidshort"
+    short.write_text(Path(session._key_to_file()).read_text())
+    with pytest.raises(CommandError, match=r"^Ended 1\. The store keeps ") as raised:
+        invalidate("--all", "--no-input")
+    assert handles.handle("short") in str(raised.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["sessionidshort"]

@@ -74,6 +74,20 @@ class AmbiguousHandle(InspectionError):
         )
 
 
+class NotEnded(InspectionError):
+    """Some sessions are still there after they were ended."""
+
+    def __init__(self, ended: int, digests: list[str]) -> None:
+        """``digests`` are those of the sessions that are still there."""
+        self.ended = ended
+        listed = [digest[:HANDLE_LENGTH] for digest in digests[:MOST_LISTED]]
+        more = f" and {len(digests) - len(listed)} more" if len(digests) > len(listed) else ""
+        super().__init__(
+            f"Ended {ended}. The store keeps {', '.join(listed)}{more}: look whether whoever runs "
+            "this may delete there."
+        )
+
+
 def store_errors() -> tuple[type[Exception], ...]:
     """Return what stores raise when they do not answer."""
     clients = ((sys.modules.get(module), name) for module, name in _CLIENTS)

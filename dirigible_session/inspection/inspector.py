@@ -13,7 +13,15 @@ from dirigible_session.backends.base import Query
 from dirigible_session.notices import Notices
 
 from .engines import can_list, keyed_reader, store_class_of
-from .errors import MOST_LISTED, AmbiguousHandle, NoSuchSession, answering, guarded, opening
+from .errors import (
+    MOST_LISTED,
+    AmbiguousHandle,
+    NoSuchSession,
+    NotEnded,
+    answering,
+    guarded,
+    opening,
+)
 from .records import KeyedSession, SessionRecord
 from .reporting import Judged, Reporter, user_id_of
 from .selection import Selection
@@ -106,13 +114,27 @@ class Inspector:
         """End the sessions that are wanted and return how many.
 
         Each is ended through its store, so that a cached copy goes too. ``session_invalidated``
-        is sent before, with the attributes still readable.
+        is sent before, with the attributes still readable. NotEnded, once all were tried, if some
+        are still there.
         """
         ended = 0
+        left: list[str] = []
         for batch in _batches(self._selected(selection, self._reporter(now))):
             with answering(self._what):
-                ended += sum(self._end(judged.stored) for judged in batch)
+                for judged in batch:
+                    is_ended = self._end(judged.stored)
+                    if self._is_there(judged.stored):
+                        left.append(judged.stored.digest)
+                    else:
+                        ended += is_ended
+        if left:
+            raise NotEnded(ended, left)
         return ended
+
+    def _is_there(self, stored: StoredSession) -> bool:
+        # Django's file engine says nothing where it may not delete, and no engine of Django's
+        # deletes a session whose key is too short to be one. Our own engines say it.
+        return isinstance(stored, KeyedSession) and self.store_class().exists(stored.session_key)
 
     def _end(self, stored: StoredSession) -> bool:
         try:

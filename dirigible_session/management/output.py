@@ -19,9 +19,12 @@ Write = Callable[[str], object]
 def written_file(path: str) -> Iterator[Write]:
     """Write a file that takes its name once it is whole, readable by its owner only."""
     target = Path(path)
-    if target.exists() and not target.is_file():
-        raise CommandError(f"--output {path!r} is there and is no regular file.")
     try:
+        if target.exists() and not target.is_file():
+            raise CommandError(f"--output {path!r} is there and is no regular file.")
+        if target.parent.resolve().parts[:2] in (("/", "dev"), ("/", "proc")):
+            # Who runs as root could put a file in the place of /dev/stdout.
+            raise CommandError(f"--output {path!r} is no place for a file; without it, use >.")
         # mkstemp makes a file of mode 0600.
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:
@@ -49,6 +52,9 @@ def write_out(stdout: IO[str], parts: Iterable[str]) -> bool:
         # Python would flush stdout once more as it ends, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise CommandError(f"stdout can't be written: {error.strerror}") from error
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -81,8 +82,11 @@ class Table:
                 break
             columns = tuple(column for column in columns if column is not least)
         self._columns = columns
-        self._width = width
+        # What is to be revealed is not cut.
+        self._width = None if reveal else width
         self._attributes = WIDEST_ATTRIBUTES if width is None else max(width - _taken(columns), 0)
+        if reveal:
+            self._attributes = sys.maxsize
 
     def lines(self, records: Iterable[SessionRecord]) -> Iterator[str]:
         """Give a line for the titles, if there is a session, and a line for each session."""
@@ -109,7 +113,7 @@ class Table:
         if self._width is not None and cell_len(shown) > self._width:
             shown = set_cell_size(shown, self._width)
         shown = shown.rstrip()
-        if not self._console.is_terminal:
+        if not self._console.is_terminal or self._console.no_color:
             return shown + "\n"
         with self._console.capture() as captured:
             self._console.print(Text(shown, style=style), soft_wrap=True)
@@ -118,7 +122,7 @@ class Table:
 
 def terminal_width(console: Console) -> int | None:
     """Return how wide a table may be; None where no terminal sets a limit."""
-    return console.width if console.is_terminal or "COLUMNS" in os.environ else None
+    return console.width if console.file.isatty() or "COLUMNS" in os.environ else None
 
 
 def _taken(columns: Iterable[Column]) -> int:

@@ -100,14 +100,15 @@ class Command(RichCommand):
     def _with_progress(
         self, records: Iterable[SessionRecord], inspector: Inspector, options: dict[str, Any]
     ) -> Iterable[SessionRecord]:
-        is_silent = options["output"] is None and self.console.is_terminal
+        is_silent = options["output"] is None and self.console.file.isatty()
         if is_silent or not self.stderr.isatty():
             return records
         return track(
             records,
             "Reading sessions",
             total=inspector.count(),
-            console=Console(file=cast("IO[str]", self.stderr)),
+            # Past Django's wrapper, which ends each write with a new line.
+            console=Console(file=cast("IO[str]", getattr(self.stderr, "_out", self.stderr))),
             transient=True,
         )
 

@@ -57,7 +57,7 @@ class Command(RichCommand):
                 self.stdout.write(f"Would end {_described(summary)}.")
                 return
             if options["interactive"] and not self._is_confirmed(inspector, selection, now):
-                self.stdout.write("Ended no sessions.")
+                self.stdout.write(f"Ended {_sessions(0)}.")
                 return
             ended = inspector.invalidate(selection, now=now)
         self.stdout.write(f"Ended {_sessions(ended)}.")
@@ -80,7 +80,11 @@ class Command(RichCommand):
             self.stdout.write(f"and {count - SHOWN} more.")
         try:
             answer = input("End them? [y/N] ")
-        except EOFError:
+        except KeyboardInterrupt:
+            self.stdout.write("")
+            return False
+        except (EOFError, RuntimeError):
+            # Python's word for a stdin that is closed.
             raise CommandError(
                 "Nobody is there to answer. Ended nothing; --no-input ends them without asking."
             ) from None
