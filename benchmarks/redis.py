@@ -11,7 +11,6 @@ the figures are medians.
 from __future__ import annotations
 
 import argparse
-import gc
 import socket
 import statistics
 import subprocess
@@ -161,7 +160,7 @@ def times_of(
     for name, engine, alias, _ in operations:
         with engine_in_use(engine, alias) as store_class:
             keys[name] = new(store_class, data)
-    gc.disable()
+
     for first in range(0, rounds, TURN):
         for (name, engine, alias, _), operation in operations.items():
             with engine_in_use(engine, alias) as store_class:
@@ -170,7 +169,7 @@ def times_of(
                     operation(store_class, keys[name], number)
                     if number >= first:
                         taken[name].append(time.perf_counter() - start)
-    gc.enable()
+
     return {name: statistics.median(found) * 1e6 for name, found in taken.items()}
 
 
