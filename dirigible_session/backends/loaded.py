@@ -73,6 +73,9 @@ class LoadedData(dict[str, Any]):
             self[name] = default
         return self[name]
 
+    def read(self) -> None:
+        """Parse all attributes, which they are."""
+
     def refresh(self, ours: Texts, stored: Texts) -> None:
         """Take over what rivals changed, and the order in which it is stored."""
         values = {
@@ -161,7 +164,8 @@ class UnreadData(LoadedData):
                 return value
             try:
                 text = self.stored.text_of(name)
-                return default if text is None else self._parse(name, text, default)
+                # Of this class, since another thread may have changed that of the data by now.
+                return default if text is None else UnreadData._parse(self, name, text, default)
             except ValueError:
                 # All of it is damaged then, which is told when all of it is read.
                 pass

@@ -157,9 +157,9 @@ def change_key(context: Context, digest: str, change: Change) -> Steps[StoredHas
         if written is None or not fields:
             yield from remove(context, new)
             return None
-        moved = mapping.parse({**fields, b"accessed": fields[b"left"]}, context.end_of)
-        if moved is None:
-            raise AssertionError("what has a last access is a session")
+        # What has a last access is a session.
+        as_it_was = {**fields, b"accessed": fields[b"left"]}
+        moved = cast("StoredHash", mapping.parse(as_it_was, context.end_of))
         written = yield from _settle(context, new, change, written, moved)
         (is_forgotten,) = yield [Call((1, old_key), FORGET)]
         if is_forgotten:

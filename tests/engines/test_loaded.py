@@ -151,3 +151,48 @@ def test_what_json_cannot_hold_is_an_error_and_not_taken_for_damage():
         data["a"] = value
         with pytest.raises(error):
             data.delta()
+
+
+def overtaken(monkeypatch: pytest.MonkeyPatch, method: str) -> UnreadData:
+    """Give data that another thread reads, and changes, at the first step of a method."""
+    data = UnreadData(stored({"a": [1], "b": 1}))
+    first_step = getattr(StoredHash, method)
+
+    def read_meanwhile(self, *args):
+        found = first_step(self, *args)
+        monkeypatch.undo()
+        data.read()
+        data["a"] = "another thread's"
+        return found
+
+    monkeypatch.setattr(StoredHash, method, read_meanwhile)
+    return data
+
+
+def test_a_look_up_that_another_thread_overtakes_takes_nothing_back(monkeypatch):
+    data = overtaken(monkeypatch, "text_of")
+    assert data.get("a") == "another thread's"
+    assert dict(data) == {"a": "another thread's", "b": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "found"),
+    [
+        ("get", ("a",), [1]),
+        ("get", ("c", "none"), "none"),
+        ("__getitem__", ("a",), [1]),
+        ("__contains__", ("c",), False),
+        ("__setitem__", ("a", 2), None),
+        ("setdefault", ("b", 2), 1),
+        ("pop", ("a",), [1]),
+        ("__len__", (), 2),
+        ("delta", (), Delta()),
+        ("read", (), None),
+    ],
+)
+def test_a_method_that_was_found_before_another_thread_read_all_works_on(name, arguments, found):
+    method = getattr(UnreadData, name)
+    data = UnreadData(stored({"a": [1], "b": 1}))
+    data.read()
+    assert method(data, *arguments) == found
+    assert data.get("a") == {"__setitem__": 2, "pop": None}.get(name, [1])
