@@ -41,7 +41,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from django.db import router, transaction
 
 from .backends import mapping
-from .backends.base import EngineBase, Query, StoredSession
+from .backends.base import EngineBase
+from .backends.listing import Query, StoredSession
 from .backends.mapping import Texts
 from .handles import DIGEST_SIZE
 from .inspection import Inspector

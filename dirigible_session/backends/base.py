@@ -12,10 +12,10 @@ back in the order in which they were first set; one that was removed and set aga
 without a key. Deleting twice is fine. A touch of a session that is gone says so by False.
 
 **No lost updates.** A save stores what this request changed (a :class:`~.mapping.Delta`: the JSON
-text of each attribute against what was loaded, so a change in place counts), laid over what is
-stored by then. Of two requests that change the same attribute, the one that saves last wins. An
-attribute that a request only read is never written back. ``clear()`` removes all that is stored
-at the time of the save, a rival's new attributes too.
+text of each attribute against what was loaded, so a change in place counts; and what was set, even
+to what it was), laid over what is stored by then. Of two requests that change the same attribute,
+the one that saves last wins. An attribute that a request only read is never written back.
+``clear()`` removes all that is stored at the time of the save, a rival's new attributes too.
 
 **No resurrection.** Only ``create`` makes a session. A save of one that is gone, or a save after a
 change of its key elsewhere, raises ``UpdateError`` and stores nothing; also where the session was
@@ -42,8 +42,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from django.contrib.sessions.backends.base import (
     VALID_KEY_CHARS,
@@ -63,8 +63,6 @@ from .loaded import LoadedData, log_damage
 from .mapping import Delta
 from .operations import Change, Operations, StoredData
 
-State = Literal["active", "expired", "all"]
-
 Engine = TypeVar("Engine", bound="EngineBase")
 
 _DATA = "_session_cache"
@@ -75,7 +73,7 @@ class EngineBase(Operations, SessionBase):
 
     #: The times are the store's, see ``lifecycle``.
     keeps_times = True
-    #: Whether readers can walk the stored sessions, see :class:`Listable`.
+    #: Whether readers can walk the stored sessions, see :class:`~.listing.Listable`.
     can_list = False
 
     def __init__(self, session_key: str | None = None) -> None:
@@ -356,45 +354,3 @@ class EngineBase(Operations, SessionBase):
         # finds that out, and Django's middleware knows how to say it.
         if stored is not None:
             self._updated(data, change, stored)
-
-
-@dataclass(frozen=True)
-class StoredSession:
-    """One stored session, as its engine gives it to a reader."""
-
-    #: The digest of its key, see ``handles.digest``; the engine keeps no key.
-    digest: str
-    #: All its data, Django's own names included; None if it can't be decoded.
-    data: Mapping[str, Any] | None
-    times: Times | None
-    #: When it ends, in seconds since the epoch; None: never.
-    expires: float | None
-    #: Bytes as stored.
-    size: int
-    #: Why ``data`` is None.
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Query:
-    """Which stored sessions a reader wants, as far as a store can tell by its indexes."""
-
-    #: Seconds since the epoch.
-    now: float
-    state: State = "all"
-    digest_prefix: str = ""
-    user_id: str | None = None
-
-
-class Listable(Protocol):
-    """What a store class with ``can_list = True`` offers to the readers."""
-
-    can_list: bool
-
-    @classmethod
-    def list_stored(cls, query: Query) -> Iterator[StoredSession]:
-        """Walk the stored sessions that ``query`` asks for, in constant memory."""
-
-    @classmethod
-    def by_digest(cls, digest: str) -> Any:
-        """Return the loaded store of one session, to be read or flushed; LookupError if gone."""

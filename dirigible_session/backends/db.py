@@ -28,7 +28,8 @@ from dirigible_session.exceptions import SessionConflict
 from dirigible_session.lifecycle import EXPIRY_KEY, LAST_DATE, Times
 
 from . import mapping, statements
-from .base import EngineBase, Query, StoredSession
+from .base import EngineBase
+from .listing import Query, StoredSession
 from .mapping import Texts
 from .operations import Change, StoredData
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from dirigible_session.handles import DIGEST_LENGTH
 
 from . import redis_mapping as mapping
-from .base import Query, StoredSession
+from .listing import Query, StoredSession
 from .mapping import indexed_user
 from .redis_clients import Client, clients
 from .redis_mapping import StoredHash

@@ -28,7 +28,7 @@ from .records import KeyedSession
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.cache import SessionStore
 
-    from dirigible_session.backends.base import Query
+    from dirigible_session.backends.listing import Query
 
 #: Keys that are asked for at a time, and bytes of their values.
 KEYS = 500

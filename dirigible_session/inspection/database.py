@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from django.contrib.sessions.backends.db import SessionStore
     from django.db.models import QuerySet
 
-    from dirigible_session.backends.base import Query
+    from dirigible_session.backends.listing import Query
 
 #: Rows that are in memory at a time.
 CHUNK = 200

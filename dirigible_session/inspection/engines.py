@@ -19,7 +19,7 @@ from .errors import NotListable, UnknownEngine, said
 from .files import FileReader
 
 if TYPE_CHECKING:
-    from dirigible_session.backends.base import Query
+    from dirigible_session.backends.listing import Query
 
     from .records import KeyedSession
 

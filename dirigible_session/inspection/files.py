@@ -19,7 +19,7 @@ from .records import KeyedSession
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.file import SessionStore
 
-    from dirigible_session.backends.base import Query
+    from dirigible_session.backends.listing import Query
 
 _KEY_CHARS = frozenset(VALID_KEY_CHARS)
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dirigible_session import handles, signals
-from dirigible_session.backends.base import Query
+from dirigible_session.backends.listing import Query
 from dirigible_session.notices import Notices
 
 from .engines import can_list, keyed_reader, store_class_of
@@ -31,7 +31,7 @@ from .users import Usernames
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
 
-    from dirigible_session.backends.base import StoredSession
+    from dirigible_session.backends.listing import StoredSession
 
 #: Usernames are looked up for so many sessions at a time, or for so many bytes of them.
 BATCH = 500

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from dirigible_session.backends.base import StoredSession
+from dirigible_session.backends.listing import StoredSession
 from dirigible_session.lifecycle import Times
 
 RecordState = Literal["active", "expired", "unreadable"]

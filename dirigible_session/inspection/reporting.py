@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dirigible_session import handles, lifecycle
 from dirigible_session.attributes import is_name
-from dirigible_session.backends.base import StoredSession
+from dirigible_session.backends.listing import StoredSession
 from dirigible_session.conf import conf
 from dirigible_session.lifecycle import Times
 

@@ -20,7 +20,7 @@ from django.test import override_settings
 
 from dirigible_session import handles
 from dirigible_session.backends import base
-from dirigible_session.backends.base import Query
+from dirigible_session.backends.listing import Query
 from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, Times
 
 from .conftest import Api

@@ -6,7 +6,7 @@ import time
 from importlib import import_module
 from typing import Any
 
-from dirigible_session.backends.base import Query
+from dirigible_session.backends.listing import Query
 
 
 def store(key: str | None = None) -> Any:

@@ -17,7 +17,7 @@ from django.test import Client
 
 from dirigible_session import handles
 from dirigible_session.backends import db
-from dirigible_session.backends.base import Query
+from dirigible_session.backends.listing import Query
 from dirigible_session.models import MigratedSession, Session
 
 from .conftest import THREADED, Api

@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from dirigible_session import handles
-from dirigible_session.backends.base import Query
+from dirigible_session.backends.listing import Query
 from dirigible_session.models import MigratedSession
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("redis_anywhere")]

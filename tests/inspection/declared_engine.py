@@ -8,7 +8,7 @@ from typing import Any
 
 from django.contrib.sessions.backends.base import SessionBase
 
-from dirigible_session.backends.base import Query, StoredSession
+from dirigible_session.backends.listing import Query, StoredSession
 from dirigible_session.lifecycle import Times
 
 

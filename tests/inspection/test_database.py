@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from dirigible_session import handles
-from dirigible_session.backends.base import Query
+from dirigible_session.backends.listing import Query
 from dirigible_session.inspection import (
     Inspector,
     KeyedSession,
