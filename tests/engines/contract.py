@@ -143,7 +143,7 @@ class EngineContract:
         assert list(self.content(key)) == ["b", "theirs", "a", "ours"]
 
     def test_many_attributes_keep_their_order(self, api: Api) -> None:
-        names = [f"name{number * 7919 % 1000}" for number in range(700)]
+        names = [f"name{number * 7919 % 10_000}" for number in range(5_000)]
         store = self.store()
         store.update(dict.fromkeys(names, 1))
         api.save(store)

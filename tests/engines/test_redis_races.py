@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends.base import UpdateError
+from django.test import AsyncClient, Client
 
 from dirigible_session import handles
 from dirigible_session.backends import redis_steps
@@ -51,6 +54,37 @@ def test_400_updates_by_many_threads_are_all_kept(threads: int) -> None:
         for done in [pool.submit(update, name) for name in names]:
             done.result()
     assert set(store(key).keys()) == {"start", *names}
+
+
+@pytest.mark.usefixtures("redis_anywhere")
+def test_400_updates_by_tasks_of_one_loop_are_all_kept() -> None:
+    key = new(start=0)
+
+    async def update(name: str) -> None:
+        session = store(key)
+        await session.aget("start")
+        await session.aset(name, name)
+        await session.asave()
+
+    names = [f"n{number}" for number in range(UPDATES)]
+
+    async def main() -> None:
+        await asyncio.gather(*map(update, names))
+
+    asyncio.run(main())
+    assert set(store(key).keys()) == {"start", *names}
+
+
+@pytest.mark.usefixtures("redis_anywhere")
+@pytest.mark.urls("tests.engines.urls")
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+def test_the_client_of_a_session_that_was_ended_meanwhile_is_told(client_class: Any) -> None:
+    key = new(a=1)
+    client = client_class()
+    client.cookies["sessionid"] = key
+    get = async_to_sync(client.get) if client_class is AsyncClient else client.get
+    assert get("/end-and-set/").status_code == 400
+    assert not store().exists(key)
 
 
 @pytest.mark.usefixtures("redis_anywhere")

@@ -12,6 +12,7 @@ from django.contrib.sessions.backends.base import UpdateError
 from django.core.management import call_command
 
 from dirigible_session import handles
+from dirigible_session.backends.listing import Query
 from dirigible_session.backends.redis_listing import BATCH
 from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, LAG, Times
 
@@ -381,6 +382,23 @@ class TestListing:
         digests = [found.digest for found in listed()]
         assert len(digests) == len(keys)
         assert set(digests) == set(map(handles.digest, keys))
+
+    def test_reads_no_more_than_a_batch_ahead(
+        self, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(3 * BATCH):
+            new(n=number)
+        read_many, read = redis.client.read_many, []
+
+        def watched(calls: Any) -> Any:
+            read.extend(calls)
+            return read_many(calls)
+
+        monkeypatch.setattr(redis.client, "read_many", watched)
+        sessions = type(store()).list_stored(Query(now=time.time()))
+        next(sessions)
+        assert len(read) == BATCH
+        assert len(list(sessions)) == 3 * BATCH - 1
 
     def test_by_a_prefix_of_the_digest(self, redis: Redis) -> None:
         keys = [new(n=number) for number in range(40)]
