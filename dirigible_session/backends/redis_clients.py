@@ -232,10 +232,13 @@ class Client:
         """Close all connections."""
         with self._lock:
             made, self._redis = self._redis, None
-        if made is not None:
-            made.close()
-        if self._wire is not None:
+        if self._wire is not None and self._pool is not None:
             self._wire.disconnect()
+            self._pool.disconnect()
+        elif made is not None:
+            # Its own close() leaves the connections of the nodes open.
+            made.disconnect_connection_pools()
+            made.close()
 
     def read_many(self, calls: Sequence[Call]) -> list[Any]:
         """Do calls that only read, on all nodes at once, and return their answers."""

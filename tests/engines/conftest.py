@@ -118,6 +118,8 @@ def use_redis(settings: Any, url: str) -> Iterator[Any]:
     yield client
     for key in list(client.redis.scan_iter(match=f"{client.where.keys.prefix}*", count=1000)):
         client.redis.delete(key)
+    # The test may have closed it already, and then it is no longer one of these.
+    client.close()
     clients.close()
 
 

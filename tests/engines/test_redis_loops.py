@@ -14,10 +14,10 @@ import pytest
 import redis
 from asgiref.sync import async_to_sync
 
-from dirigible_session.backends.redis_clients import CONCURRENCY, clients
+from dirigible_session.backends.redis_clients import CONCURRENCY, Client, clients
 from dirigible_session.exceptions import StoreUnavailable
 
-from .redis_sessions import new, store
+from .redis_sessions import listed, new, store
 
 
 async def visit(key: str) -> int:
@@ -37,6 +37,19 @@ def test_loops_that_come_and_go_leave_no_connection(redis_anywhere: Any) -> None
     # The server takes a moment to notice.
     while connections(redis_anywhere) > before:
         assert time.monotonic() < end
+
+
+def test_closing_leaves_no_connection(redis_anywhere: Any) -> None:
+    watcher = Client(redis_anywhere.where)
+    of_its_own = connections(watcher)
+    new(n=0)
+    assert len(listed()) == 1
+    assert connections(watcher) > of_its_own
+    clients.close()
+    end = time.monotonic() + 20
+    while connections(watcher) > of_its_own:
+        assert time.monotonic() < end
+    watcher.close()
 
 
 def connections(client: Any) -> int:
