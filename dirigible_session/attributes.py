@@ -190,7 +190,7 @@ class Attributes:
         changed = {
             name: snapshot
             for name, snapshot in snapshots.items()
-            if session.get(name) is snapshot.data[name] and snapshot.changed()
+            if self._is_changed(name, snapshot)
         }
         # All or none: where one can't be stored, the session is not.
         stored = {
@@ -203,6 +203,13 @@ class Attributes:
             self._notices.note(
                 signals.attribute_replaced, name=name, value=value, old_value=old_value
             )
+
+    def _is_changed(self, name: str, snapshot: Snapshot) -> bool:
+        value = snapshot.data[name]
+        if self._session.get(name) is value:
+            return snapshot.changed()
+        is_left_behind = getattr(self._session, "is_left_behind", None)
+        return is_left_behind is not None and is_left_behind(name, value)
 
     def _before(self, name: str) -> Any:
         value = self._session[name]

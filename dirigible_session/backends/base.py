@@ -259,6 +259,14 @@ class EngineBase(Operations, SessionBase):
             data.refresh(change.texts, stored.texts)
         self._keep(data, stored)
 
+    def is_left_behind(self, name: str, value: object) -> bool:
+        """Return whether ``value`` was the attribute's, and was changed in place after a save.
+
+        That save took over what a rival had stored, so the value is no longer the attribute's.
+        """
+        data = getattr(self, _DATA, None)
+        return isinstance(data, LoadedData) and data.is_left_behind(name, value)
+
     def _keep(self, data: dict[str, Any], stored: StoredData) -> None:
         self.times = self._stored_times = stored.times
         if isinstance(data, LoadedData):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 from dirigible_session.attributes import IMMUTABLE
@@ -12,6 +13,8 @@ from dirigible_session.attributes import IMMUTABLE
 from . import mapping
 from .mapping import Delta, Texts
 from .operations import StoredData
+
+_MISSING = object()
 
 
 class LoadedData(dict[str, Any]):
@@ -26,6 +29,8 @@ class LoadedData(dict[str, Any]):
     _values: dict[str, Any]
     #: What was set: that is stored even if it is what was loaded, since a rival may have set it.
     _set: set[str]
+    #: What rivals' values took the place of: the value, its text at that time, and its successor.
+    _left_behind: Mapping[str, tuple[Any, str, Any]] = MappingProxyType({})
     #: Whether what is stored can't be decoded, so that a save has to put something in its place.
     _is_damaged = False
 
@@ -55,7 +60,8 @@ class LoadedData(dict[str, Any]):
         self._set = set()
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._set.add(name)
+        if type(name) is str:
+            self._set.add(name)
         super().__setitem__(name, value)
 
     def update(self, *args: Any, **named: Any) -> None:
@@ -78,12 +84,32 @@ class LoadedData(dict[str, Any]):
 
     def refresh(self, ours: Texts, stored: Texts) -> None:
         """Take over what rivals changed, and the order in which it is stored."""
+        self.read()
         values = {
             name: self[name] if name in self and ours.get(name) == text else mapping.from_text(text)
             for name, text in stored.items()
         }
+        left_behind = {
+            name: (value, ours[name], values.get(name, _MISSING))
+            for name, value in self.items()
+            if name in ours and type(value) not in IMMUTABLE and values.get(name) is not value
+        }
         dict.clear(self)
         dict.update(self, values)
+        self._left_behind = {**self._left_behind, **left_behind}
+
+    def is_left_behind(self, name: str, value: object) -> bool:
+        """Return whether a rival's value took the place of ``value``, which was changed since."""
+        left, text, successor = self._left_behind.get(name, (None, "", None))
+        if value is not left or self.get(name, _MISSING) is not successor:
+            return False
+        try:
+            return mapping.to_text(value) != text
+        except (TypeError, ValueError):
+            return True
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return _unpickled, (dict(self), vars(self))
 
     def delta(self) -> Delta:
         """Return what was changed; TypeError or ValueError if JSON can't hold it."""
@@ -100,6 +126,13 @@ class LoadedData(dict[str, Any]):
         return mapping.delta(before, after, self._set)
 
 
+def _unpickled(values: dict[str, Any], state: dict[str, Any]) -> LoadedData:
+    data = LoadedData.__new__(LoadedData)
+    dict.update(data, values)
+    vars(data).update(state)
+    return data
+
+
 class Searchable(StoredData, Protocol):
     """What a store holds of one session, where one attribute can be found without the others."""
 
@@ -107,7 +140,6 @@ class Searchable(StoredData, Protocol):
         """Return the JSON text of an attribute, None where there is none; ValueError if damaged."""
 
 
-_MISSING = object()
 _lock = threading.Lock()
 
 
@@ -210,7 +242,7 @@ class UnreadData(LoadedData):
 
 
 def _after_reading(name: str) -> Callable[..., Any]:
-    method = getattr(dict, name)
+    method = getattr(LoadedData, name)
 
     def call(self: UnreadData, *args: Any, **named: Any) -> Any:
         self.read()

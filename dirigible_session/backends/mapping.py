@@ -7,7 +7,7 @@ and lone surrogates among it.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -88,8 +88,12 @@ class Delta:
 NO_CHANGE = Delta()
 
 
-def delta(before: Texts, after: Texts, anew: Collection[str] = ()) -> Delta:
-    """Return what makes ``after`` out of ``before``, and sets ``anew`` what may be the same."""
+def delta(before: Texts, after: Texts, anew: Set[str] = frozenset()) -> Delta:
+    """Return what makes ``after`` out of ``before``.
+
+    What was set ``anew`` is part of it even if it is the same now, or no longer there: a rival may
+    have set it meanwhile.
+    """
     # Setting an attribute again leaves it where it is, so what was not set anew is the longest
     # beginning that still has the old order. The iterator is used up at the first that has not:
     # one that was set anew, or a new one.
@@ -101,7 +105,7 @@ def delta(before: Texts, after: Texts, anew: Collection[str] = ()) -> Delta:
             for name, text in after.items()
             if before.get(name) != text or name in moved or name in anew
         },
-        removed=frozenset(before.keys() - after.keys()) | moved,
+        removed=frozenset((before.keys() | anew) - after.keys()) | moved,
     )
 
 

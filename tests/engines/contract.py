@@ -10,6 +10,7 @@ two requests, with the rival's write exactly between the read and the write of t
 from __future__ import annotations
 
 import json
+import pickle
 import time
 from importlib import import_module
 from typing import Any, ClassVar
@@ -275,6 +276,60 @@ class EngineContract:
         api.save(store)
         assert self.content(key) == {}
         assert api.exists(store, key)
+
+    @pytest.mark.parametrize("way", ["look one up", "read all"])
+    @pytest.mark.parametrize("rivals", [2, None], ids=["set", "removed"])
+    def test_what_a_request_only_read_is_the_rivals_after_a_change_of_key(
+        self, api: Api, way: str, rivals: int | None
+    ) -> None:
+        key = self.new(n=1, other=1)
+        store, rival = self.store(key), self.loaded(api, key)
+        assert api.get(store, "n") == 1
+        if way == "read all":
+            api.keys(store)
+        if rivals is None:
+            api.pop(rival, "n")
+        else:
+            rival["n"] = rivals
+        api.save(rival)
+        api.cycle_key(store)
+        assert api.get(store, "n") == rivals
+        api.save(store)
+        assert self.content(store.session_key).get("n") == rivals
+
+    @pytest.mark.parametrize("way", ["", "all"])
+    @pytest.mark.parametrize(
+        ("what", "cart"),
+        [("", [1, "rival"]), ("change", [1, "mine"]), ("change&remove", None), ("remove", None)],
+    )
+    @pytest.mark.urls("tests.engines.urls")
+    def test_a_change_in_place_wins_over_what_was_taken_over_from_a_rival(
+        self, client: Any, way: str, what: str, cart: Any
+    ) -> None:
+        client.cookies["sessionid"] = self.new(cart=[1], other=1)
+        client.get(f"/change-late/?{way}&{what}")
+        content = self.content(client.cookies["sessionid"].value)
+        assert content.get("cart") == cart
+        assert content["other"] == 1
+
+    def test_a_removal_of_what_was_set_before_wins_over_a_rival(self, api: Api) -> None:
+        key = self.new(a=0)
+        store, rival = self.loaded(api, key), self.loaded(api, key)
+        store["step"] = 1
+        rival["step"] = 2
+        api.save(rival)
+        del store["step"]
+        api.save(store)
+        assert self.content(key) == {"a": 0}
+
+    def test_a_loaded_session_survives_pickling(self, api: Api) -> None:
+        key = self.new(cart=[1], other=1)
+        store = self.store(key)
+        api.get(store, "cart")
+        copied = pickle.loads(pickle.dumps(store))
+        copied["cart"].append(2)
+        api.save(copied)
+        assert self.content(key) == {"cart": [1, 2], "other": 1}
 
     def test_a_login_and_a_rival_attribute_both_stay(self, api: Api) -> None:
         key = self.new()

@@ -21,6 +21,23 @@ def change(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
+def change_late(request: HttpRequest) -> HttpResponse:
+    """Change a value in place after a change of key that found a rival's."""
+    cart = session.get_attribute("cart")
+    if "all" in request.GET:
+        session.get_attribute_names()
+    engine: Any = import_module(settings.SESSION_ENGINE)
+    rival = engine.SessionStore(session.get_id())
+    rival["cart"] = [1, "rival"]
+    rival.save()
+    session.change_session_id()
+    if "change" in request.GET:
+        cart.append("mine")
+    if "remove" in request.GET:
+        session.remove_attribute("cart")
+    return HttpResponse()
+
+
 def use_no_session(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
@@ -37,5 +54,6 @@ urlpatterns = [
     path("read/", read),
     path("none/", use_no_session),
     path("set/", change),
+    path("change-late/", change_late),
     path("end-and-set/", end_and_set),
 ]
