@@ -21,13 +21,19 @@ JSON_SERIALIZERS = frozenset(
 )
 
 
-def _is_ours() -> bool:
+def engine_class() -> type | None:
+    """Return the store class of ``SESSION_ENGINE``; None if there is none to be had."""
     try:
         store_class = import_module(settings.SESSION_ENGINE).SessionStore
     except (ImportError, AttributeError, ImproperlyConfigured):
         # Django says so when it builds the middleware chain, and of redis-py another check does.
-        return False
-    return isinstance(store_class, type) and issubclass(store_class, EngineBase)
+        return None
+    return store_class if isinstance(store_class, type) else None
+
+
+def _is_ours() -> bool:
+    store_class = engine_class()
+    return store_class is not None and issubclass(store_class, EngineBase)
 
 
 def check_serializer(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:

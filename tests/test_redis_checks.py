@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
 from django.core import checks
 
 from dirigible_session import redis_checks
+from dirigible_session.backends import redis
 
 ENGINE = "dirigible_session.backends.redis"
 
@@ -32,6 +34,16 @@ def test_another_engine_needs_nothing() -> None:
 
 def test_a_missing_url_is_an_error(settings: Any) -> None:
     settings.SESSION_ENGINE = ENGINE
+    assert found() == ["E021"]
+
+
+def test_an_engine_derived_from_it_needs_the_same(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = ModuleType("derived_engine")
+    engine.SessionStore = type("SessionStore", (redis.SessionStore,), {})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "derived_engine", engine)
+    settings.SESSION_ENGINE = "derived_engine"
     assert found() == ["E021"]
 
 

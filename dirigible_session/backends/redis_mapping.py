@@ -34,6 +34,10 @@ HEAD = (
 )
 
 
+#: Until when an index of a user's sessions knows one, and the JSON text of that user's id: never.
+UNLISTED: tuple[float, str | None] = (0.0, None)
+
+
 @dataclass(eq=False)
 class StoredHash:
     """What Redis holds of one session."""
@@ -46,7 +50,7 @@ class StoredHash:
     #: No place is higher. Grows with every change, so the same serial means the same attributes.
     serial: int = 0
     #: Until when an index of a user's sessions knows this one, and the JSON text of whose.
-    listed: tuple[float, str | None] = (0.0, None)
+    listed: tuple[float, str | None] = UNLISTED
     #: Why nothing can be decoded.
     error: str = ""
     #: See ``StoredData.has_news``.
@@ -187,7 +191,7 @@ def parse(fields: Fields, end_of: EndOf) -> StoredHash | None:
 
 def _listed(value: bytes | None) -> tuple[float, str | None]:
     if value is None:
-        return 0.0, None
+        return UNLISTED
     until, _, user_text = value.partition(b" ")
     return float(until), user_text.decode()
 

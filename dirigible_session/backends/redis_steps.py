@@ -24,7 +24,7 @@ from dirigible_session.lifecycle import EXPIRY_KEY, Times
 from . import redis_mapping as mapping
 from .mapping import NO_CHANGE, Delta, Texts, merged_times
 from .operations import Change, StoredData
-from .redis_mapping import NOTHING, EndOf, Pairs, StoredHash
+from .redis_mapping import NOTHING, UNLISTED, EndOf, Pairs, StoredHash
 from .redis_scripts import DELETE, FORGET, LIST, MOVE, PUT_BACK, SAVE, Call
 from .redis_url import Keys
 
@@ -211,7 +211,8 @@ def _save(context: Context, save: Save) -> Steps[StoredHash | None]:
     old_user_text = stored.text_after(NO_CHANGE, SESSION_KEY)
     end = mapping.end(stored.text_after(delta, EXPIRY_KEY), save.times, context.end_of)
     kept_until = mapping.kept_until(end, save.times)
-    listed = stored.listed
+    # Where a user's id was set, a rival may have removed it meanwhile, and the entry in the index.
+    listed = UNLISTED if SESSION_KEY in delta.changed else stored.listed
     calls = []
     pairs = [*mapping.pairs_of(delta.changed), *save.pairs]
     user, is_too_long = _to_list(listed, user_text, kept_until, now)
@@ -219,6 +220,10 @@ def _save(context: Context, save: Save) -> Steps[StoredHash | None]:
         listed = (mapping.listed_until(kept_until, now), user_text)
         calls.append(listed_call(context, save.digest, user, listed[0], now, again=is_too_long))
         pairs += ("listed", f"{listed[0]!r} {user_text}")
+    elif user_text is None and listed != UNLISTED:
+        # Or who logs in later would be taken to be in the index still.
+        listed = UNLISTED
+        save.removed.append("listed")
     calls.append(_saved(context, save, pairs, now))
     answers = yield calls
     if not answers[-1]:

@@ -276,6 +276,28 @@ class TestTheIndex:
         api.flush(session)
         assert redis.names() == set()
 
+    def test_names_a_session_whose_user_comes_back_to_it(self, redis: Redis, api: Api) -> None:
+        key = new(_auth_user_id="7")
+        session = loaded(key)
+        session.pop("_auth_user_id")
+        api.save(session)
+        assert listed(user_id="7") == []
+        again = loaded(key)
+        again["_auth_user_id"] = "7"
+        api.save(again)
+        assert len(listed(user_id="7")) == 1
+
+    def test_names_a_session_whose_user_a_rival_removed_meanwhile(
+        self, redis: Redis, api: Api
+    ) -> None:
+        key = new(_auth_user_id="7")
+        session, rival = loaded(key), loaded(key)
+        rival.pop("_auth_user_id")
+        rival.save()
+        session["_auth_user_id"] = "7"
+        api.save(session)
+        assert len(listed(user_id="7")) == 1
+
     def test_is_as_it_was_after_a_change_of_user_that_failed(
         self, redis: Redis, api: Api, monkeypatch: pytest.MonkeyPatch
     ) -> None:
