@@ -15,8 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import sync_to_async
@@ -25,13 +24,14 @@ from django.db import IntegrityError, connections, router, transaction
 from django.db.models import F, Q, QuerySet
 
 from dirigible_session.exceptions import SessionConflict
-from dirigible_session.lifecycle import EXPIRY_KEY, LAST_DATE, Times
+from dirigible_session.lifecycle import EXPIRY_KEY, Times
 
 from . import mapping, statements
 from .base import EngineBase
 from .listing import Query, StoredSession
 from .mapping import Texts
 from .operations import Change, StoredData
+from .rows import COLUMNS, Row, ends, guards, is_over, value_of
 
 if TYPE_CHECKING:
     from dirigible_session.models import Session
@@ -41,79 +41,6 @@ TRIES = 50
 #: How many rows a reader gets at once, and how many ``clear_expired`` deletes at once.
 PAGE = 500
 BATCH = 1000
-DAY = 24 * 60 * 60
-
-_COLUMNS = ("session_data", "created", "accessed", "interval", "expires", "version")
-
-
-@dataclass(frozen=True)
-class Row:
-    """What the table holds of one session."""
-
-    document: str
-    times: Times
-    expires: float | None
-    version: int
-    #: See ``StoredData.has_news``.
-    has_news: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        document: str,
-        created: float,
-        accessed: float,
-        interval: int | None,
-        expires: float | None,
-        version: int,
-    ) -> Row:
-        """Return the row with these columns."""
-        return cls(document, Times(created, accessed, interval), expires, version)
-
-    @classmethod
-    def holding(
-        cls,
-        texts: Texts,
-        times: Times,
-        expires: float | None,
-        version: int,
-        *,
-        has_news: bool = False,
-    ) -> Row:
-        """Return a row to store these attributes."""
-        row = cls(mapping.to_document(texts), times, expires, version, has_news)
-        vars(row)["texts"] = texts
-        return row
-
-    @cached_property
-    def texts(self) -> Texts:
-        """The JSON text of each attribute; none if they can't be decoded."""
-        try:
-            return mapping.to_texts(self.parsed())
-        except ValueError:
-            return {}
-
-    def parsed(self) -> dict[str, Any]:
-        """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
-        return mapping.from_document(self.document)
-
-
-def day_of(moment: float) -> int:
-    """Return the day (UTC, counted from the epoch) of a moment."""
-    return int(min(max(moment, 0), LAST_DATE) // DAY)
-
-
-def ends(expires: float | None) -> dict[str, Any]:
-    """Return the columns that say when a session ends."""
-    return {
-        "expires": expires,
-        "expires_day": None if expires is None else day_of(expires),
-    }
-
-
-def is_over(now: float) -> Q:
-    """Return the condition of a row to be over, in a form that the index on the day serves."""
-    return Q(expires_day__lte=day_of(now), expires__lte=now)
 
 
 class SessionStore(EngineBase):
@@ -145,11 +72,11 @@ class SessionStore(EngineBase):
     # The operations.
 
     def _read(self, digest: str) -> Row | None:
-        columns = statements.select(self.get_model_class(), self._using(), _COLUMNS, digest)
+        columns = statements.select(self.get_model_class(), self._using(), COLUMNS, digest)
         return None if columns is None else Row.of(*columns)
 
     async def _aread(self, digest: str) -> Row | None:
-        found = [Row.of(*columns) async for columns in self._row(digest).values_list(*_COLUMNS)]
+        found = [Row.of(*columns) async for columns in self._row(digest).values_list(*COLUMNS)]
         return found[0] if found else None
 
     def _has(self, digest: str) -> bool:
@@ -178,14 +105,15 @@ class SessionStore(EngineBase):
         loaded = cast("Row | None", change.loaded)
         if loaded is not None:
             row = self._changed(loaded, change)
-            # A touch leaves the version alone.
-            as_read = {"version =": loaded.version, "accessed <=": row.times.accessed}
-            if self._set(self._values(row, change), digest, as_read):
+            values = self._values(row, change)
+            if any(self._set(values, digest, known) for known in guards(loaded, row)):
                 return row
         return self._update_again(digest, change)
 
     async def _aupdate(self, digest: str, change: Change) -> Row | None:
         loaded = cast("Row | None", change.loaded)
+        if loaded is not None and loaded.undone is not None:
+            return await sync_to_async(self._update)(digest, change)
         if loaded is not None:
             row = self._changed(loaded, change)
             as_read = self._row(digest).filter(
@@ -275,11 +203,13 @@ class SessionStore(EngineBase):
         times = mapping.merged_times(before.times, change.times, stored.times)
         has_news = stored is not change.loaded
         texts = change.delta.laid_over(stored.texts) if has_news else change.texts
-        return self._row_of(texts, times, stored.version + 1, has_news=has_news)
+        may_be_undone = not has_news and connections[self._using()].in_atomic_block
+        undone = stored.undone or stored if may_be_undone else None
+        return self._row_of(texts, times, stored.version + 1, has_news=has_news, undone=undone)
 
-    def _row_of(self, texts: Texts, times: Times, version: int, *, has_news: bool = False) -> Row:
-        expires = self.end_of(_value_of(texts, EXPIRY_KEY), times)
-        return Row.holding(texts, times, expires, version, has_news=has_news)
+    def _row_of(self, texts: Texts, times: Times, version: int, **rest: Any) -> Row:
+        expires = self.end_of(value_of(texts, EXPIRY_KEY), times)
+        return Row.holding(texts, times, expires, version, **rest)
 
     def _columns(self, row: Row) -> dict[str, Any]:
         return {
@@ -287,7 +217,7 @@ class SessionStore(EngineBase):
             "created": row.times.created,
             "accessed": row.times.accessed,
             "interval": row.times.interval,
-            "user_id": mapping.user_of(_value_of(row.texts, SESSION_KEY)),
+            "user_id": mapping.user_of(value_of(row.texts, SESSION_KEY)),
             "version": row.version,
         } | ends(row.expires)
 
@@ -301,7 +231,7 @@ class SessionStore(EngineBase):
 
     def _renewal(self, row: Row, accessed: float) -> dict[str, Any]:
         expires = self.end_of(
-            _value_of(row.texts, EXPIRY_KEY), replace(row.times, accessed=accessed)
+            value_of(row.texts, EXPIRY_KEY), replace(row.times, accessed=accessed)
         )
         return {"accessed": accessed} | ends(expires)
 
@@ -313,7 +243,7 @@ class SessionStore(EngineBase):
 
         No cursor is held open: on MySQL it would hold all rows, on PostgreSQL old ones.
         """
-        rows = _asked_for(cls._rows(), query).order_by("digest").values_list("digest", *_COLUMNS)
+        rows = _asked_for(cls._rows(), query).order_by("digest").values_list("digest", *COLUMNS)
         page = list(rows[:PAGE])
         while page:
             for digest, *columns in page:
@@ -350,10 +280,6 @@ class SessionStore(EngineBase):
         # Asked again, for what was renewed since the batch was found.
         deleted: int = cls._rows().filter(over, digest__in=batch)._raw_delete(using)
         return deleted
-
-
-def _value_of(texts: Texts, name: str) -> Mapping[str, Any]:
-    return {name: mapping.from_text(texts[name])} if name in texts else {}
 
 
 def _asked_for(rows: QuerySet[Session], query: Query) -> QuerySet[Session]:

@@ -236,6 +236,56 @@ def test_an_ended_session_does_not_spoil_the_transaction_around_it(
     assert not Session.objects.exists()
 
 
+def roll_back(store: Any) -> None:
+    """Save in a transaction that is rolled back: sync, since Django knows no async ones."""
+    with transaction.atomic():
+        store.save()
+        transaction.set_rollback(True)
+
+
+def test_what_was_rolled_back_is_stored_by_the_next_save(api: Api, db_engine: Any) -> None:
+    store = loaded(db_engine, new_session(db_engine, a=1, b=2))
+    store["c"] = 3
+    del store["a"]
+    roll_back(store)
+    roll_back(store)
+    assert dict(loaded(db_engine, store.session_key).items()) == {"a": 1, "b": 2}
+    api.save(store)
+    assert dict(loaded(db_engine, store.session_key).items()) == {"b": 2, "c": 3}
+
+
+def test_a_rival_that_wrote_after_a_rollback_loses_nothing(api: Api, db_engine: Any) -> None:
+    store = loaded(db_engine, new_session(db_engine))
+    store["first"] = 1
+    roll_back(store)
+    rival = loaded(db_engine, store.session_key)
+    rival["rival"] = 1
+    rival.save()
+    store["second"] = 1
+    api.save(store)
+    after = dict(loaded(db_engine, store.session_key).items())
+    assert after == {"rival": 1, "second": 1}
+
+
+@pytest.mark.parametrize("rivals", [None, 2])
+def test_what_was_stored_in_a_transaction_is_told_from_what_is_stored_after_it(
+    api: Api, db_engine: Any, rivals: int | None
+) -> None:
+    store = loaded(db_engine, new_session(db_engine, a=0))
+    with transaction.atomic():
+        store["a"] = 1
+        api.save(store)
+        store["b"] = 1
+        api.save(store)
+    rival = loaded(db_engine, store.session_key)
+    rival["a"] = rivals
+    rival.save()
+    store["c"] = 1
+    api.save(store)
+    after = dict(loaded(db_engine, store.session_key).items())
+    assert after == {"a": rivals, "b": 1, "c": 1}
+
+
 @THREADED
 def test_a_transaction_that_reads_what_it_read_first_still_loses_nothing(db_engine: Any) -> None:
     """MySQL's transactions, by default, see the table as it was at their first statement."""

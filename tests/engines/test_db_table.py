@@ -18,6 +18,8 @@ from django.test import Client
 from dirigible_session import handles
 from dirigible_session.backends import db
 from dirigible_session.backends.listing import Query
+from dirigible_session.backends.rows import day_of, ends
+from dirigible_session.lifecycle import LAST_DATE
 from dirigible_session.models import MigratedSession, Session
 
 from .conftest import THREADED, Api
@@ -37,7 +39,7 @@ def rows(count: int, *, expires: float | None, user_id: str | None = None) -> li
             created=now,
             accessed=now,
             user_id=user_id,
-            **db.ends(expires),
+            **ends(expires),
         )
         for number in range(count)
     ]
@@ -214,8 +216,8 @@ def test_clearing_works_in_an_event_loop(api: Api, db_engine: Any) -> None:
 
 
 def test_an_end_beyond_all_dates_has_a_day() -> None:
-    assert db.day_of(1e300) == db.day_of(db.LAST_DATE)
-    assert db.day_of(-1e300) == 0
+    assert day_of(1e300) == day_of(LAST_DATE)
+    assert day_of(-1e300) == 0
 
 
 # Damage.

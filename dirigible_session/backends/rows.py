@@ -1,0 +1,112 @@
+"""The rows of the db engine's table: what their columns hold, and say, of one session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from django.db.models import Q
+
+from dirigible_session.lifecycle import LAST_DATE, Times
+
+from . import mapping
+from .mapping import Texts
+
+#: The columns of a :class:`Row`, in its order.
+COLUMNS = ("session_data", "created", "accessed", "interval", "expires", "version")
+
+DAY = 24 * 60 * 60
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the table holds of one session."""
+
+    document: str
+    times: Times
+    expires: float | None
+    version: int
+    #: See ``StoredData.has_news``.
+    has_news: bool = False
+    #: What it becomes again if the transaction that stored it is rolled back.
+    undone: Row | None = None
+
+    @classmethod
+    def of(
+        cls,
+        document: str,
+        created: float,
+        accessed: float,
+        interval: int | None,
+        expires: float | None,
+        version: int,
+    ) -> Row:
+        """Return the row with these columns."""
+        return cls(document, Times(created, accessed, interval), expires, version)
+
+    @classmethod
+    def holding(
+        cls,
+        texts: Texts,
+        times: Times,
+        expires: float | None,
+        version: int,
+        *,
+        has_news: bool = False,
+        undone: Row | None = None,
+    ) -> Row:
+        """Return a row to store these attributes."""
+        row = cls(mapping.to_document(texts), times, expires, version, has_news, undone)
+        vars(row)["texts"] = texts
+        return row
+
+    @cached_property
+    def texts(self) -> Texts:
+        """The JSON text of each attribute; none if they can't be decoded."""
+        try:
+            return mapping.to_texts(self.parsed())
+        except ValueError:
+            return {}
+
+    def parsed(self) -> dict[str, Any]:
+        """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
+        return mapping.from_document(self.document)
+
+
+def day_of(moment: float) -> int:
+    """Return the day (UTC, counted from the epoch) of a moment."""
+    return int(min(max(moment, 0), LAST_DATE) // DAY)
+
+
+def ends(expires: float | None) -> dict[str, Any]:
+    """Return the columns that say when a session ends."""
+    return {
+        "expires": expires,
+        "expires_day": None if expires is None else day_of(expires),
+    }
+
+
+def is_over(now: float) -> Q:
+    """Return the condition of a row to be over, in a form that the index on the day serves."""
+    return Q(expires_day__lte=day_of(now), expires__lte=now)
+
+
+def value_of(texts: Texts, name: str) -> Mapping[str, Any]:
+    """Return one attribute, if it is there."""
+    return {name: mapping.from_text(texts[name])} if name in texts else {}
+
+
+def guards(loaded: Row, row: Row) -> Iterator[Mapping[str, Any]]:
+    """Give the conditions under which a row holds what this request knows it to hold.
+
+    A touch leaves the version alone. After a rollback, a rival's version may be the same as the
+    one that was undone, so where there may have been one, the version alone tells nothing.
+    """
+    accessed = {"accessed <=": row.times.accessed}
+    if loaded.undone is None:
+        yield {"version =": loaded.version} | accessed
+        return
+    for known in (loaded, loaded.undone):
+        yield {"version =": known.version, "session_data =": known.document} | accessed
