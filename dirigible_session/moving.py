@@ -18,7 +18,9 @@ memory notes what is to be written, as ``pending``; it is written; the memory no
 - what is pending: it was written, and the last step is made up for;
 - what is remembered as content: it was not written yet, and is now;
 - something else: it was written, and the new engine wrote since. It is the new engine's;
-- nothing, where there is content: the new engine ended it. It stays ended;
+- nothing, where there is content: the new engine ended it. It stays ended. A copy that was over
+  before anybody used it is still there: in the database until ``clearsessions``, in Redis for the
+  time of :data:`GRACE`;
 - nothing, where there is none: the run was stopped just before it made the copy, or just after,
   and the new engine ended it since. Nobody can tell. It is not copied: that its visitor has to log
   in again is a lesser harm than that a session comes back after a logout. Of a run that was
@@ -39,6 +41,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import router, transaction
+from django.db.models import Q
 
 from .backends import mapping
 from .backends.base import EngineBase
@@ -55,6 +58,9 @@ if TYPE_CHECKING:
 
 #: Sessions that are copied in one transaction.
 BATCH = 100
+#: Seconds that Redis keeps a copy once it is over, so that the next run can tell it from one that
+#: was ended.
+GRACE = 7 * 24 * 60 * 60
 #: A cache says how many seconds are left, so what is reckoned from that varies by seconds.
 JITTER = 5
 #: What tells that JSON can't hold a session: a type, a value, a number too large, a depth.
@@ -129,6 +135,7 @@ class Move:
         self.refusals: list[tuple[str, str]] = []
         self._origin = origin
         self._target = target
+        target.grace = GRACE
         self._into = type(target).__module__
         self._now = now
         self._inspector = Inspector(origin)
@@ -147,7 +154,9 @@ class Move:
             self._take_over(batch)
         # Only now that the old engine was walked to its end is it known what it no longer has.
         memory = self._memory.using(self._using)
-        gone = memory.filter(target__in=("", self._into), origin=self._origin, seen__lt=self._now)
+        there = Q(target__in=("", self._into), origin=self._origin)
+        back = Q(target=self._origin, origin=self._into)
+        gone = memory.filter(there | back, seen__lt=self._now)
         for batch_gone in _batches(gone.order_by("digest").iterator()):
             self._let_go(batch_gone)
 

@@ -75,6 +75,8 @@ class EngineBase(Operations, SessionBase):
     keeps_times = True
     #: Whether readers can walk the stored sessions, see :class:`~.listing.Listable`.
     can_list = False
+    #: Seconds that a store which deletes by itself waits once a session is over.
+    grace = 0
 
     def __init__(self, session_key: str | None = None) -> None:
         super().__init__(session_key)

@@ -32,7 +32,7 @@ class SessionStore(RedisListing, EngineBase):
     can_list = True
 
     def _context(self) -> Context:
-        return Context(target().keys, self.end_of, self.get_session_cookie_age)
+        return Context(target().keys, self.end_of, self.get_session_cookie_age, self.grace)
 
     def _data_of(self, stored: StoredData) -> UnreadData:
         return UnreadData(cast("StoredHash", stored))

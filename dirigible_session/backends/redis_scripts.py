@@ -51,8 +51,9 @@ class Call(NamedTuple):
 #: KEYS: the session. ARGV: ``create``, ``again`` (create, where a first try may have done it),
 #: ``update``, or ``if`` and the serial that it must still have; now; last access; the interval of
 #: a session that has none of its own; the absolute timeout or ""; the milliseconds that it is kept
-#: at most; "1" if all attributes go first; how many fields to remove, these fields; then fields to
-#: set, each with its value. Returns 1, or 0 if the session is (not) there.
+#: at most, and those that it is kept once it is over; "1" if all attributes go first; how many
+#: fields to remove, these fields; then fields to set, each with its value. Returns 1, or 0 if the
+#: session is (not) there.
 SAVE = Script("""\
 local key, mode, now, accessed = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local function head()
@@ -68,15 +69,15 @@ elseif not found[1] or mode ~= 'if ' .. (found[2] or '0') then
 end
 if found[1] and (tonumber(found[1]) or 0) > tonumber(accessed) then accessed = found[1] end
 
-local last = 8 + tonumber(ARGV[8])
-local is_changed, is_other_head = false, last > 8
-if ARGV[7] == '1' then
+local last = 9 + tonumber(ARGV[9])
+local is_changed, is_other_head = false, last > 9
+if ARGV[8] == '1' then
   is_changed, is_other_head = true, true
   for _, field in ipairs(redis.call('HKEYS', key)) do
     if string.sub(field, 1, 2) == 'a:' then redis.call('HDEL', key, field) end
   end
 end
-for i = 9, last do
+for i = 10, last do
   is_changed = true
   redis.call('HDEL', key, ARGV[i])
 end
@@ -120,7 +121,8 @@ end
 if ARGV[5] ~= '' then
   ends = math.min(ends, (tonumber(found[3]) or now) + tonumber(ARGV[5]))
 end
-local left = math.max(0, math.min(math.ceil((ends - now) * 1000), tonumber(ARGV[6])))
+local left = math.ceil((ends - now) * 1000) + tonumber(ARGV[7])
+left = math.max(0, math.min(left, tonumber(ARGV[6])))
 redis.call('PEXPIRE', key, string.format('%.0f', left))
 return 1
 """)

@@ -46,6 +46,8 @@ class Context(NamedTuple):
     end_of: EndOf
     #: Returns the interval of a session that has none of its own, in seconds.
     cookie_age: Callable[[], float]
+    #: See ``EngineBase.grace``.
+    grace: int
 
 
 @dataclass
@@ -256,6 +258,7 @@ def _saved(context: Context, save: Save, pairs: Pairs, now: float) -> Call:
         repr(float(context.cookie_age())),
         "" if timeout is None else repr(float(timeout)),
         save.most,
+        context.grace * 1000,
         "1" if save.delta.clears else "",
         len(removed),
         *removed,

@@ -13,6 +13,7 @@ from django.db import connection
 from dirigible_session import handles
 from dirigible_session.backends.listing import Query
 from dirigible_session.models import MigratedSession
+from dirigible_session.moving import GRACE
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("redis_anywhere")]
 
@@ -291,3 +292,37 @@ def test_the_memory_of_a_session_lasts_before_it_is_written(
     monkeypatch.setattr(store_class, "_insert", insert_and_look)
     assert "Copied 1" in migrate(STOCK)
     assert content(key) == {"n": 1}
+
+
+def test_a_copy_that_was_over_before_anybody_used_it_is_renewed(redis_anywhere: Any) -> None:
+    key = stored(STOCK, n=1)
+    migrate(STOCK)
+    name = redis_anywhere.where.keys.session(handles.digest(key))
+    age = store(REDIS).get_session_cookie_age()
+    assert redis_anywhere.redis.ttl(name) > age + GRACE - 60
+    # In Redis, the time of which can't be set, it lives on.
+    redis_anywhere.redis.hset(name, "accessed", "1.0")
+    assert content(key) == {}
+    change(STOCK, key, n=2)
+    assert "took over 1 again" in migrate(STOCK)
+    assert content(key) == {"n": 2}
+    change(REDIS, key, n=3)
+    assert redis_anywhere.redis.ttl(name) <= age
+
+
+@pytest.mark.parametrize("way", [(OWN_DB, REDIS), (REDIS, OWN_DB)])
+def test_what_was_ended_on_the_way_there_is_ended_on_the_way_back(
+    settings: Any, way: tuple[str, str]
+) -> None:
+    first, second = way
+    settings.SESSION_ENGINE = first
+    ended, used, kept = (stored(first, n=number) for number in range(3))
+    settings.SESSION_ENGINE = second
+    migrate(first)
+    store(second, ended).flush()
+    store(second, used).flush()
+    change(first, used, n=7)
+    settings.SESSION_ENGINE = first
+    assert "ended 1" in migrate(second)
+    contents = [dict(store(first, key).items()) for key in (ended, used, kept)]
+    assert contents == [{}, {"n": 7}, {"n": 2}]
