@@ -156,7 +156,7 @@ def measure(contender: str) -> dict[str, float]:
 def measure_apart(contender: str, database: str) -> dict[str, float]:
     """Run one contender in a process of its own."""
     command = [sys.executable, __file__, "--contender", contender, "--database", database]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output)
 
 

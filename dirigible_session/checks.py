@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
@@ -11,14 +12,15 @@ from django.core import checks
 from django.core.checks import CheckMessage
 from django.utils.module_loading import import_string
 
-from .conf import PREFIX
+from .conf import PREFIX, Conf, conf
 from .exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
 from .lifecycle import LAST_DATE
 from .middleware import DirigibleSessionMiddleware
 
 KNOWN_SETTINGS = frozenset(
-    PREFIX + name
-    for name in ("TOUCH_INTERVAL", "TOUCH_EVERY_REQUEST", "ABSOLUTE_TIMEOUT", "REDIS_URL")
+    PREFIX + name.upper()
+    for name, value in vars(Conf).items()
+    if isinstance(value, cached_property)
 )
 CACHE_ENGINES = frozenset(
     {"django.contrib.sessions.backends.cache", "django.contrib.sessions.backends.cached_db"}
@@ -112,7 +114,7 @@ def _shown(value: object) -> str:
 
 def check_touch_interval(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
     """``DIRIGIBLE_SESSION_TOUCH_INTERVAL`` is a number of seconds."""
-    value = getattr(settings, PREFIX + "TOUCH_INTERVAL", 60)
+    value: Any = conf.touch_interval
     if _is_number(value) and value >= 0:
         return []
     return [
@@ -127,7 +129,7 @@ def check_touch_interval(app_configs: Any = None, **kwargs: Any) -> Iterable[Che
 
 def check_touch_every_request(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
     """``DIRIGIBLE_SESSION_TOUCH_EVERY_REQUEST`` is a bool."""
-    value = getattr(settings, PREFIX + "TOUCH_EVERY_REQUEST", False)
+    value: Any = conf.touch_every_request
     if isinstance(value, bool):
         return []
     return [
@@ -141,7 +143,7 @@ def check_touch_every_request(app_configs: Any = None, **kwargs: Any) -> Iterabl
 
 def check_absolute_timeout(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
     """``DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT`` is a number of seconds, or None."""
-    value = getattr(settings, PREFIX + "ABSOLUTE_TIMEOUT", None)
+    value: Any = conf.absolute_timeout
     if value is None or (_is_number(value) and value > 0):
         return []
     return [

@@ -72,14 +72,14 @@ def require(function: str) -> Current:
 
 def _error(function: str) -> NoCurrentRequest:
     try:
-        is_installed = any(map(_is_ours, settings.MIDDLEWARE))
+        is_installed = any(map(_names_our_middleware, settings.MIDDLEWARE))
     except ImproperlyConfigured:
         # Without settings there are no requests: it is not MIDDLEWARE that is at fault.
         is_installed = True
     return NoCurrentRequest(function) if is_installed else MiddlewareMissing(function)
 
 
-def _is_ours(path: str) -> bool:
+def _names_our_middleware(path: str) -> bool:
     """Return whether a line of ``MIDDLEWARE`` names our middleware, or a subclass of it."""
     if path == MIDDLEWARE:
         return True

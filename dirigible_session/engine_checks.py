@@ -31,14 +31,14 @@ def engine_class() -> type | None:
     return store_class if isinstance(store_class, type) else None
 
 
-def _is_ours() -> bool:
+def _is_own_engine() -> bool:
     store_class = engine_class()
     return store_class is not None and issubclass(store_class, EngineBase)
 
 
 def check_serializer(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
     """Nobody expects another serializer than JSON to be used."""
-    if settings.SESSION_SERIALIZER in JSON_SERIALIZERS or not _is_ours():
+    if settings.SESSION_SERIALIZER in JSON_SERIALIZERS or not _is_own_engine():
         return []
     return [
         checks.Warning(
@@ -53,7 +53,7 @@ def check_serializer(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMe
 
 def check_save_every_request(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
     """No request saves a session that it did not change."""
-    if not settings.SESSION_SAVE_EVERY_REQUEST or not _is_ours():
+    if not settings.SESSION_SAVE_EVERY_REQUEST or not _is_own_engine():
         return []
     return [
         checks.Warning(

@@ -49,12 +49,12 @@ class DirigibleSessionMiddleware:
                 # The view exchanged it.
                 tracker.notify()
                 tracker = track(request.session, request, tracker.arrived)
-            is_unused = _counts_unused(tracker, response)
-            if is_unused:
+            counts_although_unused = _counts_although_unused(tracker, response)
+            if counts_although_unused:
                 tracker.load_data()
             if tracker.finish(response.status_code):
                 tracker.touch()
-            if is_unused:
+            if counts_although_unused:
                 tracker.session.accessed = _sends_cookie(tracker)
             return response
         finally:
@@ -75,12 +75,12 @@ class DirigibleSessionMiddleware:
                 # The view exchanged it.
                 await tracker.anotify()
                 tracker = track(request.session, request, tracker.arrived)
-            is_unused = _counts_unused(tracker, response)
-            if is_unused:
+            counts_although_unused = _counts_although_unused(tracker, response)
+            if counts_although_unused:
                 await tracker.aload_data()
             if tracker.finish(response.status_code):
                 await tracker.atouch()
-            if is_unused:
+            if counts_although_unused:
                 tracker.session.accessed = _sends_cookie(tracker)
             return response
         finally:
@@ -104,7 +104,7 @@ def _track(request: HttpRequest) -> Tracker:
     return track(session, request)
 
 
-def _counts_unused(tracker: Tracker, response: HttpResponseBase) -> bool:
+def _counts_although_unused(tracker: Tracker, response: HttpResponseBase) -> bool:
     """Return whether the request is one in its session although the view did not use it."""
     # With SESSION_SAVE_EVERY_REQUEST, SessionMiddleware loads and saves the session after this.
     return (

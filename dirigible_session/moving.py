@@ -83,8 +83,6 @@ class Counts:
     #: Their originals were ended, and nobody had used the copies.
     ended: int = 0
     unreadable: int = 0
-    #: They hold what JSON can't.
-    refused: int = 0
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,6 @@ class Move:
             original = Original.of(stored, cookie_age=self._cookie_age, now=self._now)
             end = self._target.end_of(stored.data or {}, original.times)
         except UNFIT as error:
-            self.counts.refused += 1
             self.refusals.append((stored.digest, str(error)))
             return None
         # Times that had to be reckoned may be over by a limit that the old engine can't apply.
@@ -225,7 +222,7 @@ class Move:
 
     def _take_again(self, original: Original, known: MigratedSession) -> None:
         found = self._target._read(original.digest)
-        if found is None or not _is_ours(found, known):
+        if found is None or not _is_as_written(found, known):
             self.counts.left += 1
             return
         # What a cache's expiry tells of the last access may go back a little.
@@ -284,12 +281,12 @@ def _database_of(target: EngineBase) -> str | None:
     return None if model_class is None else router.db_for_write(model_class())
 
 
-def _is_ours(found: StoredData, known: MigratedSession) -> bool:
+def _is_as_written(found: StoredData, known: MigratedSession) -> bool:
     return fingerprint(found.texts) in (known.content, known.pending)
 
 
 def _is_untouched(found: StoredData, known: MigratedSession) -> bool:
-    return found.times.accessed <= known.accessed and _is_ours(found, known)
+    return found.times.accessed <= known.accessed and _is_as_written(found, known)
 
 
 def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:

@@ -45,13 +45,13 @@ def use_request(request: HttpRequest) -> Iterator[HttpRequest]:
             f"request.session is {session!r}. Pass it through {SESSION_MIDDLEWARE!r} first, or set "
             "request.session to a store of your SESSION_ENGINE."
         )
-    is_in_middleware = is_tracked(session)
+    was_tracked = is_tracked(session)
     tracker = track(session, request)
     if tracker.finished:
         # What made it current before has ended.
         tracker.finished = False
         tracker.scopes = 1
-    elif tracker.scopes or not is_in_middleware:
+    elif tracker.scopes or not was_tracked:
         tracker.scopes += 1
     is_counted = tracker.scopes > 0
     current = Current(request, request, tracker.arrived)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Data = dict[str, Any]
 
 
-class Timekeeping:
+class Timekeeping(ABC):
     """What a tracker knows of its session's times. All expect the session to be loaded."""
 
     session: SessionBase

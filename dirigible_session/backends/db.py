@@ -263,13 +263,6 @@ class SessionStore(EngineBase):
             pass
 
     @classmethod
-    async def aclear_expired(cls) -> None:
-        """Async twin of :meth:`clear_expired`."""
-        now = time.time()
-        while await sync_to_async(cls._clear_batch)(now):
-            pass
-
-    @classmethod
     def _clear_batch(cls, now: float) -> int:
         using, over = cls._using(), is_over(now)
         # Not as a subquery: MySQL takes none with a limit, and PostgreSQL, until it has analyzed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -53,7 +53,7 @@ class Change:
         return self.delta.laid_over({} if self.loaded is None else self.loaded.texts)
 
 
-class Operations:
+class Operations(ABC):
     """The operations on an engine's store; ``digest`` always names the session."""
 
     @abstractmethod

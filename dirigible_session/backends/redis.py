@@ -23,6 +23,7 @@ from .operations import Change, StoredData
 from .redis_clients import adrive, drive, target
 from .redis_listing import RedisListing
 from .redis_mapping import StoredHash
+from .redis_scripts import Steps
 from .redis_steps import Context
 
 
@@ -80,6 +81,6 @@ class SessionStore(RedisListing, EngineBase):
         return await adrive(steps.has(self._context(), digest))
 
 
-def _update(context: Context, digest: str, change: Change) -> steps.Steps[StoredHash | None]:
+def _update(context: Context, digest: str, change: Change) -> Steps[StoredHash | None]:
     operation = steps.update if change.new_digest is None else steps.change_key
     return operation(context, digest, change)

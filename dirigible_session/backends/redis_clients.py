@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from dirigible_session.conf import conf
 from dirigible_session.exceptions import StoreUnavailable
 
-from .redis_scripts import Call
+from .redis_scripts import Call, Steps
 from .redis_url import CONNECT_TIMEOUT, EXAMPLE, SETTING, SOCKET_TIMEOUT, Target, parse
 
 try:
@@ -60,10 +60,9 @@ OPTIONS: dict[str, Any] = {
     "protocol": 2,
 }
 
-_KEEPERS = "_dirigible_session_redis"
-
 T = TypeVar("T")
-Steps = Generator[Sequence[Call], list[Any], T]
+
+_KEEPERS = "_dirigible_session_redis"
 
 Failure = (RedisError, RedisClusterException)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -32,7 +32,7 @@ _IS_DIGEST = re.compile(rb"[0-9a-f]{%d}" % DIGEST_LENGTH).fullmatch
 T = TypeVar("T")
 
 
-class RedisListing:
+class RedisListing(ABC):
     """What readers and ``clearsessions`` ask of the engine: sync only, in bounded memory."""
 
     @abstractmethod

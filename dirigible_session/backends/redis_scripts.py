@@ -13,9 +13,11 @@ not tell whether the script ran.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from hashlib import sha1
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+T = TypeVar("T")
 Args = tuple[Any, ...]
 
 
@@ -44,6 +46,10 @@ class Call(NamedTuple):
         if self.script is None:
             return args
         return ("EVAL", self.script.text, *args) if by_text else ("EVALSHA", self.script.sha, *args)
+
+
+#: An operation: it asks for calls that can share a round trip, and is sent their answers.
+Steps = Generator[Sequence[Call], list[Any], T]
 
 
 #: Create or change a session, record its access, and let it expire when it ends.

@@ -11,9 +11,9 @@ reader finds out, but no session is there that it does not name.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple, cast
 
 from django.contrib.auth import SESSION_KEY
 
@@ -25,11 +25,8 @@ from . import redis_mapping as mapping
 from .mapping import NO_CHANGE, Delta, Texts, merged_times
 from .operations import Change, StoredData
 from .redis_mapping import NOTHING, UNLISTED, EndOf, Pairs, StoredHash
-from .redis_scripts import DELETE, FORGET, LIST, MOVE, PUT_BACK, SAVE, Call
+from .redis_scripts import DELETE, FORGET, LIST, MOVE, PUT_BACK, SAVE, Call, Steps
 from .redis_url import Keys
-
-T = TypeVar("T")
-Steps = Generator[Sequence[Call], list[Any], T]
 
 #: How long the halves of a change of key are kept if it does not get to its end, in milliseconds.
 HALF_DONE = 60_000
