@@ -61,7 +61,8 @@ def _target(origin: str) -> EngineBase:
     if not isinstance(target, EngineBase):
         raise CommandError(
             f"SESSION_ENGINE is {path!r}: sessions are copied into an engine of dirigible_session "
-            "only. Set SESSION_ENGINE to 'dirigible_session.backends.db' first."
+            "only. Set SESSION_ENGINE to 'dirigible_session.backends.db' or "
+            "'dirigible_session.backends.redis' first."
         )
     return target
 
