@@ -43,14 +43,18 @@ def register_all() -> None:
         checks.register(check)
 
 
+def _imported(path: str) -> object:
+    try:
+        return import_string(path)
+    except Exception:
+        # Django names the path when it builds the middleware chain.
+        return None
+
+
 def _positions(middleware: Sequence[str], wanted: type) -> list[int]:
     found = []
     for position, path in enumerate(middleware):
-        try:
-            candidate = import_string(path)
-        except ImportError:
-            # Django names the path when it builds the middleware chain.
-            continue
+        candidate = _imported(path)
         if isinstance(candidate, type) and issubclass(candidate, wanted):
             found.append(position)
     return found

@@ -11,6 +11,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, cast
 
+from django.apps import apps
+
 from . import context, ids
 from .attributes import IMMUTABLE, RESERVED, checked_name, is_name
 from .scopes import aopen_session, current_tracker, open_session, use_request
@@ -317,22 +319,25 @@ async def ainvalidate() -> None:
 def _log_out(request: HttpRequest | None) -> None:
     if request is None or not hasattr(request, "user"):
         return
+    if not apps.is_installed("django.contrib.auth"):
+        # Whoever the project's own way of logging in says it is.
+        return
     # Imported here: the facade is imported before the app registry is ready.
     from django.contrib.auth.models import AnonymousUser
 
-    nobody = AnonymousUser()
+    async def auser() -> Any:
+        # Who logs in again is told to the user only, on some releases of Django.
+        return request.user
 
-    async def auser() -> AnonymousUser:
-        return nobody
-
-    request.user = nobody
+    request.user = AnonymousUser()
     request.auser = auser
 
 
 def change_session_id() -> str:
     """Give the session another id and return it; attributes and creation time stay.
 
-    Creates and stores the session where there is none yet. Servlet:
+    Creates and stores the session where there is none yet. Done at once, as at a login: a client
+    that then gets a 5xx, which carries no cookie, is left with the old id. Servlet:
     ``HttpServletRequest.changeSessionId``.
     """
     tracker = _loaded("change_session_id")

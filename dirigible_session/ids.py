@@ -5,6 +5,9 @@ All expect the session to be loaded.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from . import signals
 from .tracking import Tracker
 
@@ -13,8 +16,9 @@ def create(tracker: Tracker) -> None:
     """Create and store the session unless it has an id by now."""
     with tracker.turns.of_thread():
         if tracker.session_id is None:
-            tracker.draw_id()
-            tracker.session.create()
+            with _undone(tracker):
+                tracker.draw_id()
+                tracker.session.create()
 
 
 async def acreate(tracker: Tracker) -> None:
@@ -25,8 +29,19 @@ async def acreate(tracker: Tracker) -> None:
 
 async def _acreate(tracker: Tracker) -> None:
     if tracker.session_id is None:
-        tracker.draw_id()
-        await tracker.session.acreate()
+        with _undone(tracker):
+            tracker.draw_id()
+            await tracker.session.acreate()
+
+
+@contextmanager
+def _undone(tracker: Tracker) -> Iterator[None]:
+    """Take the id away again where the session could not be stored."""
+    try:
+        yield
+    except BaseException:
+        tracker.session._session_key = None
+        raise
 
 
 def change(tracker: Tracker) -> None:

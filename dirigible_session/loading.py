@@ -6,7 +6,12 @@ while they load, and with it a file or a cookie. Here they only forget the key.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from django.contrib.sessions.backends.file import SessionStore as FileStore
+from django.core.signing import b62_decode
 
 from . import lifecycle
 
@@ -39,6 +44,20 @@ async def aload(session: SessionBase) -> Data:
         return await type(session).aload(session)
     finally:
         vars(session).pop("acreate", None)
+
+
+def stored_at(session: SessionBase) -> float | None:
+    """Return when a loaded session was stored, in seconds since the epoch; None if nobody can tell.
+
+    Of the engines that don't end a session by its interval: the age of a file, or of a signature.
+    """
+    if lifecycle.is_carried_by_cookie(session):
+        return float(b62_decode(str(session.session_key).rsplit(":", 2)[1]))
+    if isinstance(session, FileStore):
+        with suppress(FileNotFoundError):
+            modified: datetime = session._last_modification()  # type: ignore[attr-defined]
+            return modified.timestamp()
+    return None
 
 
 def _load_without_create(session: SessionBase) -> Data:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ImproperlyConfigured
 
 from .conf import conf
@@ -15,7 +16,6 @@ from .exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
 from .tracking import Tracker, track
 
 if TYPE_CHECKING:
-    from django.contrib.sessions.backends.base import SessionBase
     from django.http import HttpRequest, HttpResponseBase
 
 GetResponse = Callable[["HttpRequest"], "HttpResponseBase | Awaitable[HttpResponseBase]"]
@@ -61,7 +61,7 @@ class DirigibleSessionMiddleware:
             try:
                 if not tracker.finished:
                     # The view was cancelled, or the server is going down: there is no response.
-                    tracker.finish(500)
+                    tracker.finish(None)
                 tracker.notify()
             finally:
                 current.leave()
@@ -87,7 +87,7 @@ class DirigibleSessionMiddleware:
             try:
                 if not tracker.finished:
                     # The view was cancelled, or the server is going down: there is no response.
-                    tracker.finish(500)
+                    tracker.finish(None)
                 await tracker.anotify()
             finally:
                 current.leave()
@@ -95,11 +95,11 @@ class DirigibleSessionMiddleware:
 
 def _track(request: HttpRequest) -> Tracker:
     """Return the tracker of the request's session."""
-    session: SessionBase | None = getattr(request, "session", None)
-    if session is None:
+    session: Any = getattr(request, "session", None)
+    if not isinstance(session, SessionBase):
         raise ImproperlyConfigured(
-            f"{MIDDLEWARE!r} needs request.session, and there is none. In MIDDLEWARE, write "
-            f"{SESSION_MIDDLEWARE!r} and directly after it {MIDDLEWARE!r}."
+            f"{MIDDLEWARE!r} needs a session, and request.session is {session!r}. In MIDDLEWARE, "
+            f"write {SESSION_MIDDLEWARE!r} and directly after it {MIDDLEWARE!r}."
         )
     return track(session, request)
 

@@ -64,7 +64,7 @@ def use_request(request: HttpRequest) -> Iterator[HttpRequest]:
             # The last one out, where several tasks have the request.
             tracker.scopes -= is_counted
             if is_counted and not tracker.scopes:
-                tracker.finish(500)
+                tracker.finish(None)
                 tracker.notify()
         finally:
             current.leave()
@@ -100,8 +100,8 @@ def _make_current(tracker: Tracker) -> Current:
 
 
 def _has_changes(tracker: Tracker) -> bool:
+    # Once more, for what the receivers of the first signals changed.
     tracker.settle()
-    tracker.finished = True
     return tracker.session.modified and not tracker.session.is_empty()
 
 
@@ -137,11 +137,14 @@ def open_store(session: SessionBase) -> Iterator[SessionBase]:
     current = _make_current(tracker)
     try:
         yield session
+        tracker.settle()
+        tracker.notify()
         if _has_changes(tracker):
             with _still_there():
                 session.save()
-        tracker.notify()
     finally:
+        tracker.finish(None)
+        tracker.notify()
         current.leave()
 
 
@@ -160,9 +163,14 @@ async def aopen_store(session: SessionBase) -> AsyncIterator[SessionBase]:
     current = _make_current(tracker)
     try:
         yield session
+        tracker.settle()
+        await tracker.anotify()
         if _has_changes(tracker):
             with _still_there():
                 await session.asave()
-        await tracker.anotify()
     finally:
-        current.leave()
+        try:
+            tracker.finish(None)
+            await tracker.anotify()
+        finally:
+            current.leave()

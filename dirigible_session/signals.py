@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
-#: Once, at the end of the request in which a new session was stored, whoever created it.
+#: Once, at the end of the request in which a new session was stored, whoever created it. By then
+#: no request is current, and what a receiver changes is not kept.
 session_created = Signal()
 
 #: A session is being ended by the facade or a tool of this package, its attributes still
-#: readable; with ``handle`` (None for one that was never stored).
+#: readable; with ``handle`` (None for one that was never stored). Where sync code ends it in an
+#: event loop, async receivers are told after that.
 session_invalidated = Signal()
 
 #: The facade changed the session's id; with ``old_handle`` and ``new_handle``.

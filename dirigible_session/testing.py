@@ -59,7 +59,7 @@ def session_request(
         user = AnonymousUser()
 
     async def auser() -> Any:
-        return user
+        return request.user
 
     request.user, request.auser = user, auser
     with facade.use_request(request):
@@ -77,6 +77,7 @@ def stored_session(client: AnyClient) -> Iterator[SessionBase]:
     too: the test client is the browser that holds the session. SessionNotFound if the client's
     session is over.
     """
+    _forget_deleted_cookie(client)
     session = client.session
     with scopes.open_store(session):
         yield session
@@ -86,6 +87,7 @@ def stored_session(client: AnyClient) -> Iterator[SessionBase]:
 @asynccontextmanager
 async def astored_session(client: AnyClient) -> AsyncIterator[SessionBase]:
     """Async twin of :func:`stored_session`."""
+    _forget_deleted_cookie(client)
     session = await client.asession()
     async with scopes.aopen_store(session):
         yield session
@@ -102,6 +104,7 @@ def let_time_pass(client: AnyClient, seconds: float = 0, **units: float) -> None
     clocks stand still. In an async test, call it through ``sync_to_async``.
     """
     ago = timedelta(seconds=seconds, **units)
+    _forget_deleted_cookie(client)
     session = client.session
     data = Tracker(session, 0).data
     # What Django's login or client.session stored has no times before a request used it.
@@ -119,6 +122,13 @@ def let_time_pass(client: AnyClient, seconds: float = 0, **units: float) -> None
         session.delete()
         type(session).save(session, must_create=True)
     _hand_cookie(client, session)
+
+
+def _forget_deleted_cookie(client: AnyClient) -> None:
+    # Django's test client keeps a cookie that it was told to delete, and takes its "" for a key.
+    cookie = client.cookies.get(settings.SESSION_COOKIE_NAME)
+    if cookie is not None and not cookie.value:
+        del client.cookies[settings.SESSION_COOKIE_NAME]
 
 
 def _hand_cookie(client: AnyClient, session: SessionBase) -> None:

@@ -56,20 +56,18 @@ class Timekeeping(ABC):
         expiry = lifecycle.stored_expiry(seconds)
         if session.get_expire_at_browser_close():
             data[lifecycle.BROWSER_CLOSE_KEY] = expiry
-            self._watch_cookie_kind()
         else:
             data.pop(lifecycle.BROWSER_CLOSE_KEY, None)
         type(session).set_expiry(session, expiry)
-        vars(session).update(set_expiry=self.set_expiry, aset_expiry=self.aset_expiry)
-        self._times = replace(self.times, interval=seconds if seconds <= 0 else None)
-
-    # The doors.
-
-    def _watch_cookie_kind(self) -> None:
-        vars(self.session).update(
+        vars(session).update(
+            set_expiry=self.set_expiry,
+            aset_expiry=self.aset_expiry,
             get_expire_at_browser_close=self.get_expire_at_browser_close,
             aget_expire_at_browser_close=self.aget_expire_at_browser_close,
         )
+        self._times = replace(self.times, interval=seconds if seconds <= 0 else None)
+
+    # The doors.
 
     def set_expiry(self, value: Any) -> None:
         """Set an expiry as Django means it: nothing is left of the interval that was set."""

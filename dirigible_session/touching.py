@@ -2,48 +2,64 @@
 
 An engine of our own does it by itself. A stock engine can only save a session whole, so what is
 saved is read again just before: what another request wrote meanwhile stays. A session that is gone
-stays gone.
+stays gone. Where the store takes no writes, that is logged, and no reason to fail a page that
+has only read.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.sessions.backends.base import UpdateError
+from django.db import DatabaseError
 
 from . import lifecycle, loading
+from .exceptions import StoreUnavailable
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
 
 
+logger = logging.getLogger("dirigible_session")
+
+
 def touch(session: SessionBase, times: lifecycle.Times) -> bool:
-    """Store the last access of ``times``; return whether the session is still there."""
-    if lifecycle.keeps_times(session):
-        return bool(session.touch(times.accessed))  # type: ignore[attr-defined]
-    fresh = type(session)(session.session_key)
-    if not _put_times(fresh, loading.load(fresh), times):
-        return False
-    try:
-        fresh.save()
-    except UpdateError:
-        return False
-    return True
+    """Store the last access of ``times``; return whether that was done."""
+    with _excused():
+        if lifecycle.keeps_times(session):
+            return bool(session.touch(times.accessed))  # type: ignore[attr-defined]
+        fresh = type(session)(session.session_key)
+        if _put_times(fresh, loading.load(fresh), times):
+            fresh.save()
+            return True
+    return False
 
 
 async def atouch(session: SessionBase, times: lifecycle.Times) -> bool:
     """Async twin of :func:`touch`."""
-    if lifecycle.keeps_times(session):
-        return bool(await session.atouch(times.accessed))  # type: ignore[attr-defined]
-    fresh = type(session)(session.session_key)
-    if not _put_times(fresh, await loading.aload(fresh), times):
-        return False
+    with _excused():
+        if lifecycle.keeps_times(session):
+            return bool(await session.atouch(times.accessed))  # type: ignore[attr-defined]
+        fresh = type(session)(session.session_key)
+        if _put_times(fresh, await loading.aload(fresh), times):
+            await fresh.asave()
+            return True
+    return False
+
+
+@contextmanager
+def _excused() -> Iterator[None]:
     try:
-        await fresh.asave()
+        yield
     except UpdateError:
-        return False
-    return True
+        # It is gone.
+        return
+    except (StoreUnavailable, DatabaseError):
+        logger.exception("The last access of a session could not be recorded.")
 
 
 def _put_times(fresh: SessionBase, data: dict[str, Any], times: lifecycle.Times) -> bool:

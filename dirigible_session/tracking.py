@@ -87,6 +87,8 @@ class Tracker(Timekeeping):
             doors["clear"] = self.clear
             doors["flush"], doors["aflush"] = self.flush, self.aflush
             doors["set_expiry"], doors["aset_expiry"] = self.set_expiry, self.aset_expiry
+            doors["get_expire_at_browser_close"] = self.get_expire_at_browser_close
+            doors["aget_expire_at_browser_close"] = self.aget_expire_at_browser_close
         if lifecycle.is_carried_by_cookie(session):
             doors["cycle_key"] = self.cycle_key
         if _DATA in doors:
@@ -243,8 +245,6 @@ class Tracker(Timekeeping):
             else:
                 self.known = True
                 self._times = lifecycle.read(session, data)
-        if lifecycle.BROWSER_CLOSE_KEY in data:
-            self._watch_cookie_kind()
         self._key = session.session_key
         return doors.setdefault(_DATA, data)  # type: ignore[no-any-return]
 
@@ -254,7 +254,7 @@ class Tracker(Timekeeping):
             return False
         times = lifecycle.read(session, data)
         if times is None:
-            end = lifecycle.fixed_end(data)
+            end = self._end_unused(session, data)
         else:
             end = lifecycle.end_of(
                 data,
@@ -264,8 +264,17 @@ class Tracker(Timekeeping):
             )
         return end is not None and end <= self.arrived
 
+    def _end_unused(self, session: SessionBase, data: Data) -> float | None:
+        """Return when a session ends that no request has used since it was stored."""
+        stored_at = loading.stored_at(session)
+        if stored_at is None:
+            return lifecycle.fixed_end(data)
+        times = lifecycle.Times(stored_at, stored_at)
+        return lifecycle.idle_end(data, times, cookie_age=session.get_session_cookie_age())
+
     def _begin_anew(self) -> None:
         self.known = False
+        self._announced = False
         self._key = None
         self._times = None
         vars(self).pop("_attributes", None)
@@ -329,22 +338,31 @@ class Tracker(Timekeeping):
         """Whether the client named a session that nobody has used."""
         return not self.session.accessed and self.session.session_key is not None
 
-    def finish(self, status_code: int) -> bool:
+    def finish(self, status_code: int | None) -> bool:
         """Settle what SessionMiddleware is about to store; return whether a touch is due.
 
-        Without a response that is saved, ``status_code`` is 500.
+        ``status_code`` is that of the response, None if there is none.
         """
         self.finished = True
         session = self.session
         if _DATA not in vars(session) and not session.modified:
             return False
         try:
+            if status_code is None:
+                return False
             if status_code >= 500:
+                self._leave_failed()
                 return False
             self.settle()
         finally:
             self._announce()
         return self.known and not session.modified and self._touch_due()
+
+    def _leave_failed(self) -> None:
+        # Nothing is saved. Where the client's session was ended, its cookie has to go: Django
+        # deletes it if the session is empty.
+        if self._first_key is not None and self.session.session_key is None:
+            type(self.session).clear(self.session)
 
     def _touch_due(self) -> bool:
         return self._times is None or lifecycle.touch_due(

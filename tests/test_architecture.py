@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,8 @@ def test_the_facade_is_found_by_each_of_its_names():
     from dirigible_session.http.v4 import session as by_v4
 
     assert by_facade is by_session is by_http is by_v4
+    for path in ("http.session", "http.v4.session"):
+        assert import_module(f"dirigible_session.{path}") is by_facade
     assert by_facade.__name__ == "dirigible_session.facade"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.core import checks as django_checks
 
+from dirigible_session import checks
 from dirigible_session.exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
 from dirigible_session.middleware import DirigibleSessionMiddleware
 
@@ -57,6 +58,12 @@ def test_where_the_middleware_stands(settings, middleware, expected):
     for message in _messages():
         assert MIDDLEWARE in message.hint
         assert SESSION_MIDDLEWARE in message.hint
+
+
+@pytest.mark.parametrize("broken", [f"{__package__}.broken_import.Middleware", 3])
+def test_what_can_not_be_imported_is_left_to_django(settings, broken):
+    settings.MIDDLEWARE = [SESSION_MIDDLEWARE, MIDDLEWARE, broken]
+    assert list(checks.check_middleware()) == []
 
 
 NO_NUMBERS = [float("nan"), float("inf"), 10**400]

@@ -9,6 +9,7 @@ from contextvars import copy_context
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib import auth
+from django.db import OperationalError
 
 from dirigible_session import facade
 from dirigible_session.handles import handle
@@ -238,6 +239,28 @@ class TestThreads:
             await in_thread
 
         Visitor(is_async=True).visit(visit)
+
+
+def test_an_id_that_could_not_be_stored_is_not_given_out(
+    server_engine, visitor, store_class, monkeypatch
+):
+    # The file engine has one way to create.
+    save = "asave" if visitor.is_async and server_engine != "file" else "save"
+    store = getattr(store_class, save)
+
+    def fail(self, *args, **named):
+        monkeypatch.setattr(store_class, save, store)
+        raise OperationalError("once")
+
+    monkeypatch.setattr(store_class, save, fail)
+
+    async def visit(session):
+        with pytest.raises(OperationalError, match="once"):
+            await session.get_id()
+        return await session.get_id()
+
+    assert visitor.visit(visit) == visitor.session_key
+    assert store_class().exists(visitor.session_key)
 
 
 def test_an_id_outside_any_request_is_an_error_of_its_own():

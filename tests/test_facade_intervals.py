@@ -262,6 +262,37 @@ def test_the_kind_of_the_cookie_is_the_same_in_async_code(visitor, settings):
     assert visitor.visit(visit) is True
 
 
+@pytest.mark.parametrize("way", ["ask", "modify"])
+def test_the_kind_of_the_cookie_is_the_same_before_anything_is_loaded(
+    visitor, clock, settings, way
+):
+    settings.SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+    visitor.visit(_set(900))
+
+    async def visit(session, request):
+        if way == "modify":
+            request.session.modified = True
+            return True
+        if visitor.is_async:
+            return await request.session.aget_expire_at_browser_close()
+        return request.session.get_expire_at_browser_close()
+
+    assert visitor.visit(visit) is True
+    assert visitor.cookie is None or _kind(visitor) == "browser"
+    assert (visitor.cookie is not None) == (way == "modify")
+
+
+@pytest.mark.parametrize("age", [59, 61])
+def test_djangos_expiry_ends_a_session_that_no_request_has_used(visitor, clock, age):
+    session = visitor.client.session
+    session["name"] = 1
+    session.set_expiry(60)
+    session.save()
+    visitor.session_key = session.session_key
+    clock.tick(age)
+    assert visitor.visit(_is_alive) == (age < 60)
+
+
 async def _call_set_expiry(request, value, *, is_async):
     if is_async:
         await request.session.aset_expiry(value)

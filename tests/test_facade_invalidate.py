@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib import auth
 from django.contrib.sessions.models import Session
+from django.http import HttpResponse
 
 
 async def _store(session):
@@ -146,3 +148,54 @@ def test_a_session_that_was_never_stored_can_be_ended(engine, visitor, looks):
 
     assert visitor.visit(visit) == []
     assert visitor.cookie is None
+
+
+@pytest.mark.parametrize("sets", [False, True])
+@pytest.mark.parametrize("fails", ["a 500", "an exception"])
+def test_the_cookie_is_deleted_whatever_happens_after(engine, visitor, sets, fails):
+    visitor.client.raise_request_exception = False
+    visitor.visit(_store)
+    key = visitor.session_key
+
+    async def visit(session):
+        await session.invalidate()
+        if sets:
+            await session.set_attribute("notice", "bye")
+        if fails == "an exception":
+            raise ZeroDivisionError
+        return HttpResponse(status=500)
+
+    visitor.visit(visit)
+    assert visitor.response.status_code == 500
+    assert visitor.cookie["max-age"] == 0
+    assert visitor.session_key is None
+    if engine != "signed_cookies":
+        visitor.session_key = key
+        assert visitor.visit(_look) == (None, True)
+
+
+def test_who_logs_in_after_it_is_the_requests_user(engine, visitor, user):
+    visitor.visit(_store)
+
+    async def visit(session, request):
+        await session.invalidate()
+        if visitor.is_async:
+            await auth.alogin(request, user)
+            return await request.auser()
+        auth.login(request, user)
+        return request.user
+
+    assert visitor.visit(visit) == user
+
+
+def test_a_projects_own_user_is_left_alone(use_engine, settings, visitor):
+    use_engine("cache")
+    settings.INSTALLED_APPS = ["dirigible_session"]
+    visitor.visit(_store)
+
+    async def visit(session, request):
+        request.user = "somebody"
+        await session.invalidate()
+        return request.user
+
+    assert visitor.visit(visit) == "somebody"

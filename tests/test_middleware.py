@@ -68,6 +68,14 @@ def test_without_a_session_it_says_what_to_write_where(engine, visitor, settings
         visitor.visit(_store)
 
 
+def test_what_is_no_session_is_named():
+    request = RequestFactory().get("/")
+    request.session = {"a": 1}
+    middleware = DirigibleSessionMiddleware(lambda request: HttpResponse())
+    with pytest.raises(ImproperlyConfigured, match=r"request.session is \{'a': 1\}"):
+        middleware(request)
+
+
 def test_a_view_that_leaves_use_request_open_leaks_nothing(engine, visitor, store_class):
     async def visit(session, request):
         other = RequestFactory().get("/")

@@ -275,6 +275,34 @@ class TestOpenSession:
         assert self._cart() == [1, 2]
         assert self.visitor.visit(lambda session: session.get_attribute("name")) == 1
 
+    def test_what_a_receiver_changed_at_the_end_is_saved_too(self, opened):
+        def count(name, **kwargs):
+            if name == "cart":
+                facade.set_attribute("changes", 1)
+
+        async def visit(session):
+            (await session.get_attribute("cart")).append(2)
+
+        signals.attribute_replaced.connect(count)
+        try:
+            opened(self.session_id, visit)
+        finally:
+            signals.attribute_replaced.disconnect(count)
+        assert self._cart() == [1, 2]
+        assert self.visitor.visit(lambda session: session.get_attribute("changes")) == 1
+
+    def test_a_session_that_was_created_in_it_is_told_even_on_an_exception(self, opened, receive):
+        received = receive(signals.session_created)
+
+        async def visit(session):
+            await session.invalidate()
+            await session.get_id()
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            opened(self.session_id, visit)
+        assert len(received) == 1
+
     def test_not_on_an_exception(self, opened):
         async def visit(session):
             (await session.get_attribute("cart")).append(2)

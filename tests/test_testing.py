@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib import auth
 from django.contrib.auth.models import AnonymousUser
 
 from dirigible_session import facade
@@ -34,6 +35,11 @@ class TestSessionRequest:
         with session_request() as request:
             assert isinstance(request.user, AnonymousUser)
         with session_request(user=user) as request:
+            assert request.user == async_to_sync(request.auser)() == user
+
+    def test_who_logs_in_is_its_user(self, user):
+        with session_request() as request:
+            async_to_sync(auth.alogin)(request, user)
             assert request.user == async_to_sync(request.auser)() == user
 
     def test_it_works_in_async_tests(self):
@@ -74,6 +80,23 @@ class TestStoredSession:
         with stored_session(visitor.client):
             facade.invalidate()
         assert visitor.session_key is None
+
+    @pytest.mark.parametrize("is_async", [False, True])
+    def test_after_a_logout_there_is_another(self, visitor, is_async):
+        visitor.visit(lambda session: session.set_attribute("cart", ["tea"]))
+        # What Django's test client makes of a cookie that a response deletes.
+        visitor.session_key = ""
+
+        async def prepare():
+            async with astored_session(visitor.client):
+                await facade.aset_attribute("cart", ["milk"])
+
+        if is_async:
+            async_to_sync(prepare)()
+        else:
+            with stored_session(visitor.client):
+                facade.set_attribute("cart", ["milk"])
+        assert visitor.visit(lambda session: session.get_attribute("cart")) == ["milk"]
 
     def test_a_session_that_is_over_is_not_found(self, visitor):
         visitor.visit(lambda session: session.set_attribute("cart", ["tea"]))

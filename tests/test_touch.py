@@ -8,7 +8,7 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.sessions.models import Session
 from django.core.cache import caches
-from django.db import connection
+from django.db import OperationalError, connection
 from django.http import HttpResponse
 from django.test.utils import CaptureQueriesContext
 
@@ -39,6 +39,30 @@ def _writes(visitor, visit):
 @pytest.fixture
 def on_db(use_engine):
     use_engine("db")
+
+
+@pytest.mark.parametrize("name", ["db", "cached_db", "dirigible_session.backends.db"])
+@pytest.mark.parametrize("every_request", [False, True])
+def test_a_store_that_takes_no_writes_fails_no_page_that_only_reads(
+    use_engine, visitor, clock, settings, caplog, name, every_request
+):
+    settings.DIRIGIBLE_SESSION_TOUCH_EVERY_REQUEST = every_request
+    use_engine(name)
+    visitor.visit(_store)
+    clock.tick(100)
+
+    def refuse(execute, sql, *rest):
+        if sql.startswith("UPDATE"):
+            raise OperationalError("attempt to write a readonly database")
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(refuse):
+        assert visitor.visit(_no_session if every_request else _read) == (
+            None if every_request else 1
+        )
+    assert visitor.response.status_code == 200
+    assert visitor.cookie is None
+    assert name != "dirigible_session.backends.db" or "could not be recorded" in caplog.text
 
 
 @pytest.mark.usefixtures("on_db")

@@ -69,6 +69,16 @@ class SessionStore(EngineBase):
         row: QuerySet[Session] = cls._rows().filter(digest=digest)
         return row
 
+    def _admitted(self, stored: StoredData | None) -> dict[str, Any]:
+        data = super()._admitted(stored)
+        if self.times is not None:
+            # The column tells the end by the limits of then, which may have been lowered since.
+            end = self.end_of(data, self.times)
+            if end is not None and end <= time.time():
+                self._forget()
+                return {}
+        return data
+
     # The operations.
 
     def _read(self, digest: str) -> Row | None:

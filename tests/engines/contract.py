@@ -568,6 +568,19 @@ class EngineContract:
         api.save(store)
         assert self.content(store.session_key)["a"] == 1
 
+    @pytest.mark.parametrize("limit", ["DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT", "SESSION_COOKIE_AGE"])
+    def test_a_limit_that_was_lowered_since_ends_it(
+        self, api: Api, settings: Any, limit: str
+    ) -> None:
+        store = self.store()
+        store.times = Times(time.time() - 100, time.time() - 100)
+        store.save()
+        for seconds, is_there in ((101, True), (99, False)):
+            setattr(settings, limit, seconds)
+            late = self.store(store.session_key)
+            api.load(late)
+            assert (late.session_key is not None) == is_there
+
     def test_the_absolute_timeout_ends_a_busy_session(self, api: Api, settings: Any) -> None:
         settings.DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT = HOUR
         store = self.store()

@@ -41,6 +41,23 @@ def use(settings: Any, port: int) -> None:
     settings.DIRIGIBLE_SESSION_REDIS_URL = url
 
 
+def test_a_page_that_only_reads_works_where_no_access_can_be_recorded(
+    server: Server, settings: Any, client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.ROOT_URLCONF = "tests.engines.urls"
+    settings.DIRIGIBLE_SESSION_TOUCH_INTERVAL = 0
+    client.cookies["sessionid"] = new(a=1)
+    with server.redis as admin:
+        admin.config_set("maxmemory", 1)
+        for _ in range(2):
+            response = client.get("/read/")
+            assert (response.status_code, response.content) == (200, b"1")
+        assert "could not be recorded" in caplog.text
+        with pytest.raises(StoreUnavailable, match="no memory left"):
+            client.get("/set/")
+        admin.config_set("maxmemory", 0)
+
+
 class TestAServerThatIsDown:
     def test_a_load_says_so_and_keeps_the_key(self, server: Server, api: Api) -> None:
         key = new(a=1)
