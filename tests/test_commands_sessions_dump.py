@@ -18,6 +18,8 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.core import signing
 from django.core.management import CommandError, call_command
+from django.core.management.base import OutputWrapper
+from django.http import HttpResponse
 from django.utils import timezone
 from rich.cells import cell_len
 
@@ -317,20 +319,82 @@ def test_no_file_is_put_among_devices(path):
     assert path == "/dev/null" or not os.path.lexists(path)
 
 
-def test_a_full_disk_behind_stdout_is_told_in_one_line(monkeypatch):
-    class Full(io.StringIO):
-        def write(self, text: str) -> int:
-            raise OSError(28, "No space left on device")
+class Failing(io.StringIO):
+    """A stream on which nothing can be written, and a file of the system if it has a number."""
 
-        def fileno(self) -> int:
-            return descriptor
+    def __init__(self, error: OSError, descriptor: int | None = None) -> None:
+        super().__init__()
+        self.error = error
+        self.descriptor = descriptor
 
-    with open(os.devnull, "w") as devnull:
-        descriptor = devnull.fileno()
-        monkeypatch.setattr(sys, "stdout", Full())
-        store(n=1)
+    def write(self, text: str) -> int:
+        raise self.error
+
+    def fileno(self) -> int:
+        return super().fileno() if self.descriptor is None else self.descriptor
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_full_disk_behind_stdout_is_told_in_one_line(monkeypatch, tmp_path, is_file):
+    store(n=1)
+    with open(tmp_path / "full", "w") as file:
+        full = Failing(OSError(28, "No space left on device"), file.fileno() if is_file else None)
+        monkeypatch.setattr(sys, "stdout", full)
         with pytest.raises(CommandError, match="stdout can't be written: No space left"):
-            dump(stdout=Full())
+            dump(stdout=full)
+        file.write("dropped")
+    assert ((tmp_path / "full").read_text() == "") is is_file
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_stream_that_breaks_off_is_no_reason_to_touch_the_callers_stdout(capfd, name):
+    store(n=1)
+    dump(f"--format={name}", stdout=Failing(BrokenPipeError()))
+    reading, writing = os.pipe()
+    os.close(reading)
+    pipe = os.fdopen(writing, "w")
+    call_command("sessions_dump", f"--format={name}", stdout=pipe, stderr=io.StringIO())
+    with pytest.raises(BrokenPipeError):
+        pipe.close()
+    print("after")  # noqa: T201
+    assert capfd.readouterr().out == "after\n"
+
+
+def test_a_stdout_that_is_closed_from_the_start_is_read_by_nobody(monkeypatch):
+    store(n=1)
+    monkeypatch.setattr(sys, "stdout", None)
+    errors = io.StringIO()
+    call_command("sessions_dump", stderr=errors)
+    assert errors.getvalue() == ""
+
+
+class Bare:
+    """A stream that can be written to and nothing else, as Django's own commands ask."""
+
+    def __init__(self) -> None:
+        self.written = ""
+
+    def write(self, text: str) -> None:
+        self.written += text
+
+    def getvalue(self) -> str:
+        return self.written
+
+
+@pytest.mark.parametrize("colour", ["--force-color", "--no-color"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_stream_need_only_be_written_to(name, colour):
+    store(n=1)
+    assert dump(f"--format={name}", colour, stdout=Bare()) == dump(f"--format={name}", colour)
+    response = HttpResponse(content_type="text/plain")
+    call_command("sessions_dump", f"--format={name}", colour, stdout=response, stderr=Bare())
+    assert response.content.decode() == dump(f"--format={name}", colour)
+
+
+def test_the_stdout_of_another_command_gets_no_lines_of_its_own():
+    store(n=1)
+    store(n=2)
+    assert dump("--format=json", stdout=OutputWrapper(io.StringIO())) == dump("--format=json")
 
 
 def test_a_closed_pipe_ends_it_quietly(tmp_path):
@@ -355,16 +419,29 @@ def test_a_closed_pipe_ends_it_quietly(tmp_path):
     assert made.returncode == 0, made.stderr
     reading, writing = os.pipe()
     os.close(reading)
-    dumped = manage(
-        "import sys; from django.core.management import execute_from_command_line as run; "
-        "run(['manage.py', 'sessions_dump', '--format=jsonl'])",
-        stdout=writing,
-    )
+    for arguments in (
+        ["sessions_dump", "--format=jsonl"],
+        ["sessions_dump", "--force-color"],
+    ):
+        done = manage(
+            "from django.core.management import execute_from_command_line as run; "
+            f"run(['manage.py', *{arguments}])",
+            stdout=writing,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), arguments
     os.close(writing)
-    assert (dumped.returncode, dumped.stderr) == (0, "")
 
 
 # On a terminal.
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+@pytest.mark.parametrize("columns", ["0", "", "wide"])
+def test_a_width_that_is_none_is_no_limit_and_hides_nothing(monkeypatch, columns, stream):
+    store(n=1)
+    monkeypatch.setenv("COLUMNS", columns)
+    _, line = dump("--force-color", stdout=stream()).splitlines()
+    assert "n=1" in line
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 120, 200])

@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from django.core.management import CommandError
+from django.core.management.base import OutputWrapper
 
 Write = Callable[[str], object]
 
@@ -41,21 +42,47 @@ def written_file(path: str) -> Iterator[Write]:
         Path(name).unlink(missing_ok=True)
 
 
-def write_out(stdout: IO[str], parts: Iterable[str]) -> bool:
-    """Write to stdout, and return whether all of it was read: ``head`` goes when it has enough."""
-    encoding = getattr(stdout, "encoding", None) or "utf-8"
+def write_out(stdout: OutputWrapper, parts: Iterable[str]) -> bool:
+    """Write to stdout, and return whether all of it was read: ``head`` goes when it has enough.
+
+    As of Django's own commands, no more is asked of a stream than ``write()``.
+    """
+    stream: Any = stdout
+    while isinstance(stream, OutputWrapper):
+        # One command may hand its own stdout on to another.
+        stream = vars(stream)["_out"]
+    if stream is None:
+        # Python's own, where whoever started it closed it.
+        return False
+    out = OutputWrapper(stream, ending="")
+    encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         for part in parts:
-            stdout.write(part if part.isascii() else _encodable(part, encoding))
-        stdout.flush()
+            out.write(part if part.isascii() else _encodable(part, encoding))
+        out.flush()
     except BrokenPipeError:
-        # Python would flush stdout once more as it ends, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go(stream)
         return False
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go(stream)
         raise CommandError(f"stdout can't be written: {error.strerror}") from error
     return True
+
+
+def _let_go(stream: Any) -> None:
+    """Drop what Python's stdout still holds: it would be flushed at the end, and complained of.
+
+    Any other stream is its owner's.
+    """
+    if stream is not sys.stdout:
+        return
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):
+        # It is no file of the system, or closed.
+        return
+    with open(os.devnull, "wb") as devnull:
+        os.dup2(devnull.fileno(), descriptor)
 
 
 def _encodable(text: str, encoding: str) -> str:

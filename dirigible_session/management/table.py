@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
+from django_rich.management import RichCommand
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.text import Text
+from rich.style import Style
 
 from dirigible_session.inspection import SessionRecord, Summary, texts
 
@@ -25,7 +26,15 @@ NARROWEST_ATTRIBUTES = 24
 LONGEST_NAME = 30
 MOST_NAMES = 20
 
-STYLES = {"active": "green", "expired": "dim", "unreadable": "red"}
+#: Of a terminal that does not say how wide it is.
+DEFAULT_WIDTH = 80
+
+HEADING = Style(bold=True)
+STYLES = {
+    "active": Style(color="green"),
+    "expired": Style(dim=True),
+    "unreadable": Style(color="red"),
+}
 
 
 @dataclass(frozen=True)
@@ -70,9 +79,16 @@ def _expires(record: SessionRecord, now: datetime) -> str:
 class Table:
     """Lays lines out, for one width."""
 
-    def __init__(self, console: Console, *, now: datetime, width: int | None, reveal: bool) -> None:
+    def __init__(
+        self,
+        *,
+        now: datetime,
+        reveal: bool = False,
+        width: int | None = None,
+        is_coloured: bool = False,
+    ) -> None:
         """``width`` is that of the terminal, None where there is none."""
-        self._console = console
+        self._is_coloured = is_coloured
         self._now = now
         self._reveal = reveal
         columns: tuple[Column, ...] = (*COLUMNS, KEY_COLUMN) if reveal else COLUMNS
@@ -88,6 +104,17 @@ class Table:
         if reveal:
             self._attributes = sys.maxsize
 
+    @classmethod
+    def on_stdout(cls, command: RichCommand, *, now: datetime, reveal: bool = False) -> Table:
+        """Return a table for the stdout of a command, coloured where that can show colours."""
+        console = command.console
+        return cls(
+            now=now,
+            reveal=reveal,
+            width=_terminal_width(is_terminal=command.stdout.isatty()),
+            is_coloured=console.color_system is not None and not console.no_color,
+        )
+
     def lines(self, records: Iterable[SessionRecord]) -> Iterator[str]:
         """Give a line for the titles, if there is a session, and a line for each session."""
         is_first = True
@@ -99,7 +126,7 @@ class Table:
 
     def _heading(self) -> str:
         cells = [(column.title, column.width) for column in self._columns]
-        return self._rendered(cells, "ATTRIBUTES", "bold")
+        return self._rendered(cells, "ATTRIBUTES", HEADING)
 
     def _line(self, record: SessionRecord) -> str:
         cells = [(column.cell(record, self._now), column.width) for column in self._columns]
@@ -108,21 +135,20 @@ class Table:
         )
         return self._rendered(cells, attributes, STYLES[record.state])
 
-    def _rendered(self, cells: list[tuple[str, int]], rest: str, style: str) -> str:
+    def _rendered(self, cells: list[tuple[str, int]], rest: str, style: Style) -> str:
         shown = GAP.join(_fitted(text, width) for text, width in cells) + GAP + rest
         if self._width is not None and cell_len(shown) > self._width:
             shown = set_cell_size(shown, self._width)
         shown = shown.rstrip()
-        if not self._console.is_terminal or self._console.no_color:
-            return shown + "\n"
-        with self._console.capture() as captured:
-            self._console.print(Text(shown, style=style), soft_wrap=True)
-        return captured.get()
+        return (style.render(shown) if self._is_coloured else shown) + "\n"
 
 
-def terminal_width(console: Console) -> int | None:
+def _terminal_width(*, is_terminal: bool) -> int | None:
     """Return how wide a table may be; None where no terminal sets a limit."""
-    return console.width if console.file.isatty() or "COLUMNS" in os.environ else None
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    return (shutil.get_terminal_size().columns or DEFAULT_WIDTH) if is_terminal else None
 
 
 def _taken(columns: Iterable[Column]) -> int:

@@ -16,7 +16,7 @@ from rich.progress import track
 from dirigible_session.inspection import Inspector, SessionRecord, Summary, formats, texts
 from dirigible_session.management import options as shared
 from dirigible_session.management.output import write_out, written_file
-from dirigible_session.management.table import Table, summary_lines, terminal_width
+from dirigible_session.management.table import Table, summary_lines
 
 FORMATS = ("table", "json", "jsonl", "csv")
 
@@ -71,7 +71,7 @@ class Command(RichCommand):
 
     def _write(self, parts: Iterable[str], path: str | None) -> bool:
         if path is None:
-            return write_out(self.console.file, parts)
+            return write_out(self.stdout, parts)
         with written_file(path) as write:
             for part in parts:
                 write(part)
@@ -88,19 +88,15 @@ class Command(RichCommand):
         reveal = options["reveal"]
         if options["format"] != "table":
             return formats.FORMATS[options["format"]](records, reveal=reveal)
-        is_file = options["output"] is not None
-        table = Table(
-            Console(file=None, force_terminal=False) if is_file else self.console,
-            now=datetime.fromtimestamp(now, timezone.utc),
-            width=None if is_file else terminal_width(self.console),
-            reveal=reveal,
-        )
-        return table.lines(records)
+        moment = datetime.fromtimestamp(now, timezone.utc)
+        if options["output"] is not None:
+            return Table(now=moment, reveal=reveal).lines(records)
+        return Table.on_stdout(self, now=moment, reveal=reveal).lines(records)
 
     def _with_progress(
         self, records: Iterable[SessionRecord], inspector: Inspector, options: dict[str, Any]
     ) -> Iterable[SessionRecord]:
-        is_silent = options["output"] is None and self.console.file.isatty()
+        is_silent = options["output"] is None and self.stdout.isatty()
         if is_silent or not self.stderr.isatty():
             return records
         return track(

@@ -14,7 +14,7 @@ from django_rich.management import RichCommand
 from dirigible_session.inspection import Inspector, Selection, Summary
 from dirigible_session.management import options as shared
 from dirigible_session.management.output import write_out
-from dirigible_session.management.table import Table, terminal_width
+from dirigible_session.management.table import Table
 
 #: Sessions that are shown before it asks.
 SHOWN = 10
@@ -69,13 +69,8 @@ class Command(RichCommand):
             return False
         self.stdout.write(f"This ends {_described(summary)}:")
         first = replace(selection, limit=min(count, SHOWN))
-        table = Table(
-            self.console,
-            now=datetime.fromtimestamp(now, timezone.utc),
-            width=terminal_width(self.console),
-            reveal=False,
-        )
-        write_out(self.console.file, table.lines(inspector.records(first, now=now)))
+        table = Table.on_stdout(self, now=datetime.fromtimestamp(now, timezone.utc))
+        write_out(self.stdout, table.lines(inspector.records(first, now=now)))
         if count > SHOWN:
             self.stdout.write(f"and {count - SHOWN} more.")
         try:
