@@ -158,6 +158,27 @@ def test_a_redis_that_is_not_there(settings):
     assert "can't be reached" in reason("sessions_invalidate", "--all", "--no-input")
 
 
+# Who reads no further.
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sessions_invalidate", "--all", "--dry-run"),
+        ("sessions_invalidate", "--all", "--no-input"),
+        ("sessions_migrate", "--skip-checks", f"--from={STOCK}file"),
+    ],
+)
+def test_a_closed_pipe_is_no_reason_to_complain(manage, arguments):
+    own = f"SESSION_ENGINE = {OWN!r}"
+    assert manage("migrate", "--skip-checks", settings=own).returncode == 0
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = manage(*arguments, settings=own, stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # Taking sessions over.
 
 

@@ -124,6 +124,30 @@ def test_where_nobody_can_answer_it_ends_nothing(answer, error):
     assert len(left()) == 1
 
 
+class Closed(io.StringIO):
+    """A pipe that nobody reads."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_what_nobody_reads_is_no_reason_to_fail():
+    store(n=1)
+    for option in ("--dry-run", "--no-input"):
+        assert len(left()) == 1
+        call_command("sessions_invalidate", "--all", option, stdout=Closed(), stderr=io.StringIO())
+    assert left() == set()
+
+
+def test_where_nobody_can_read_what_it_would_end_it_ends_nothing(answer):
+    asked = answer("y")
+    store(n=1)
+    with pytest.raises(CommandError, match="--no-input"):
+        call_command("sessions_invalidate", "--all", stdout=Closed(), stderr=io.StringIO())
+    assert asked == []
+    assert len(left()) == 1
+
+
 def test_it_asks_nothing_where_there_is_nothing_to_end(answer):
     asked = answer("y")
     assert invalidate("--all") == "Ended 0 sessions.\n"

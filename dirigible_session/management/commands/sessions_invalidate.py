@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -18,6 +19,8 @@ from dirigible_session.management.table import Table
 
 #: Sessions that are shown before it asks.
 SHOWN = 10
+
+NOBODY = "Nobody is there to answer. Ended nothing; --no-input ends them without asking."
 
 
 class Command(RichCommand):
@@ -54,36 +57,43 @@ class Command(RichCommand):
             now = time.time()
             if options["dry_run"]:
                 summary = inspector.summary(selection, now=now)
-                self.stdout.write(f"Would end {_described(summary)}.")
+                self._say(f"Would end {_described(summary)}.")
                 return
             if options["interactive"] and not self._is_confirmed(inspector, selection, now):
-                self.stdout.write(f"Ended {_sessions(0)}.")
+                self._say(f"Ended {_sessions(0)}.")
                 return
             ended = inspector.invalidate(selection, now=now)
-        self.stdout.write(f"Ended {_sessions(ended)}.")
+        self._say(f"Ended {_sessions(ended)}.")
+
+    def _say(self, line: str) -> None:
+        write_out(self.stdout, [f"{line}\n"])
 
     def _is_confirmed(self, inspector: Inspector, selection: Selection, now: float) -> bool:
         summary = inspector.summary(selection, now=now)
-        count = _count(summary)
-        if not count:
+        if not _count(summary):
             return False
-        self.stdout.write(f"This ends {_described(summary)}:")
-        first = replace(selection, limit=min(count, SHOWN))
-        table = Table.on_stdout(self, now=datetime.fromtimestamp(now, timezone.utc))
-        write_out(self.stdout, table.lines(inspector.records(first, now=now)))
-        if count > SHOWN:
-            self.stdout.write(f"and {count - SHOWN} more.")
+        if not write_out(self.stdout, self._announced(summary, inspector, selection, now)):
+            raise CommandError(NOBODY)
         try:
             answer = input("End them? [y/N] ")
         except KeyboardInterrupt:
-            self.stdout.write("")
+            self._say("")
             return False
         except (EOFError, RuntimeError):
             # Python's word for a stdin that is closed.
-            raise CommandError(
-                "Nobody is there to answer. Ended nothing; --no-input ends them without asking."
-            ) from None
+            raise CommandError(NOBODY) from None
         return answer.strip().lower() in ("y", "yes")
+
+    def _announced(
+        self, summary: Summary, inspector: Inspector, selection: Selection, now: float
+    ) -> Iterator[str]:
+        count = _count(summary)
+        yield f"This ends {_described(summary)}:\n"
+        first = replace(selection, limit=min(count, SHOWN))
+        table = Table.on_stdout(self, now=datetime.fromtimestamp(now, timezone.utc))
+        yield from table.lines(inspector.records(first, now=now))
+        if count > SHOWN:
+            yield f"and {count - SHOWN} more.\n"
 
 
 def _count(summary: Summary) -> int:

@@ -15,6 +15,7 @@ from dirigible_session.inspection.engines import store_class_of
 from dirigible_session.inspection.errors import answering, opening
 from dirigible_session.inspection.texts import harmless
 from dirigible_session.management.options import reasons
+from dirigible_session.management.output import write_out
 from dirigible_session.moving import Counts, Move
 
 
@@ -43,7 +44,7 @@ class Command(BaseCommand):
         with reasons(), answering("The sessions", "can't be copied"):
             move = Move(origin, _target(origin), now=time.time())
             move.run()
-        self.stdout.write(_described(move.counts))
+        write_out(self.stdout, [f"{_described(move.counts)}\n"])
         for digest, reason in move.refusals:
             self.stderr.write(f"{digest[:HANDLE_LENGTH]} was not copied: {harmless(reason)}")
         if move.refusals:
