@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,8 @@ class Selection:
     """
 
     state: State = "active"
-    #: As Django stores it: ``str`` of the primary key; see :func:`~.users.find_user_id`.
+    #: As Django stores it: ``str`` of the primary key, which any other value is taken for; see
+    #: :func:`~.users.find_user_id`.
     user_id: str | None = None
     #: Sessions in which nobody is logged in.
     anonymous: bool = False
@@ -83,6 +85,13 @@ class Selection:
     idle_over: float | None = None
     idle_under: float | None = None
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.user_id is not None:
+            object.__setattr__(self, "user_id", str(self.user_id))
+        if self.limit is not None:
+            # Python counts no further, and nobody has so many.
+            object.__setattr__(self, "limit", min(self.limit, sys.maxsize))
 
     @property
     def needs_content(self) -> bool:
@@ -104,14 +113,15 @@ class Selection:
 
         An unreadable session shows whatever its expiry, so the state is the store's to decide only
         where no unreadable session is wanted. That one is expired is not: what is over by
-        ``DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT`` is still good in a store.
+        ``DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT`` is still good in a store. Nor is whose it is where
+        the user can't be written down as text, as half a surrogate pair.
         """
         is_decidable = self.state == "active" and self.needs_content
         return Query(
             now=now,
             state="active" if is_decidable else "all",
             digest_prefix=digest,
-            user_id=self.user_id,
+            user_id=self.user_id if _is_encodable(self.user_id) else None,
         )
 
     def matches(self, stored: StoredSession, state: RecordState, now: float) -> bool:
@@ -142,3 +152,11 @@ class Selection:
         return (self.idle_over is None or idle > self.idle_over) and (
             self.idle_under is None or idle < self.idle_under
         )
+
+
+def _is_encodable(text: str | None) -> bool:
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -20,8 +20,9 @@ USERS = "The table of users"
 NAMES_REMEMBERED = 10_000
 
 #: What databases and their drivers say of a value that none of their rows can hold: a number that
-#: is too large, a NUL in a text, half a surrogate pair.
-IMPOSSIBLE = (DataError, OverflowError, TypeError, ValueError)
+#: is too large, a NUL in a text, half a surrogate pair. And what Django says of one that is not of
+#: the field's kind.
+IMPOSSIBLE = (ValidationError, DataError, OverflowError, TypeError, ValueError)
 
 
 def _user_model() -> Any:
@@ -98,5 +99,5 @@ def _read(model: Any, condition: dict[str, Any]) -> dict[Any, str | None] | None
 def _primary_key(model: Any, user_id: str) -> Any:
     try:
         return model._meta.pk.to_python(user_id)
-    except (ValidationError, *IMPOSSIBLE):
+    except IMPOSSIBLE:
         return None

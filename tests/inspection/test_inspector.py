@@ -122,7 +122,17 @@ def test_sessions_of_a_user_and_of_nobody(listable_engine, store, read):
     store({"_auth_user_id": "7"}, n=1)
     store(n=2)
     assert [record.attributes for record in read(user_id="7")] == [{"n": 1}]
+    assert [record.attributes for record in read(user_id=7)] == [{"n": 1}]
     assert [record.attributes for record in read(anonymous=True)] == [{"n": 2}]
+
+
+@pytest.mark.parametrize("engine", ["db", "dirigible_session.backends.db"])
+def test_a_user_may_be_any_value(use_engine, read, engine):
+    session = use_engine(engine)()
+    session["_auth_user_id"] = "7"
+    session.create()
+    assert [record.user_id for record in read(user_id=7)] == ["7"]
+    assert read(user_id="\ud800") == []
 
 
 @pytest.mark.parametrize(
@@ -256,6 +266,14 @@ def test_ids_are_read_as_any_kind_of_primary_key(monkeypatch, user, pk, user_id)
     monkeypatch.setattr(type(user)._meta.pk, "to_python", pk.to_python)
     names = users.Usernames().look_up([user_id, str(user.pk)])
     assert names[user_id] is None
+
+
+@pytest.mark.parametrize("field", ["last_login", "id"])
+def test_a_username_may_be_of_any_kind(user, monkeypatch, field):
+    monkeypatch.setattr(type(user), "USERNAME_FIELD", field)
+    assert find_user_id(str(user.pk)) == str(user.pk)
+    with pytest.raises(NoSuchUser):
+        find_user_id("nobody")
 
 
 def test_a_name_that_no_user_can_have_names_no_user(db):
