@@ -101,6 +101,7 @@ def test_json_lines_and_csv_give_a_line_a_session():
         (("--idle-over=10m",), {2}),
         (("--idle-under=600s",), {1}),
         (("--limit=0",), set()),
+        ((f"--limit={2**63}",), {1, 2}),
     ],
 )
 def test_filters_choose(user, clock, arguments, numbers):
@@ -141,6 +142,8 @@ def test_options_may_be_given_in_code():
     store(m=1)
     assert len(shown(attribute="n", limit=5)) == 1
     assert len(shown(attribute=["n"])) == 1
+    with pytest.raises(CommandError, match="--limit inf is no number"):
+        shown(limit=float("inf"))
 
 
 def test_another_engine_may_be_read(tmp_path, use_engine):

@@ -62,6 +62,41 @@ def test_without_a_filter_it_refuses():
     assert len(left()) == 1
 
 
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"attribute": ()},
+        {"attribute": set()},
+        {"attribute": iter(())},
+        {"attribute": [], "anonymous": 0},
+        {"anonymous": ""},
+    ],
+)
+def test_a_filter_that_chooses_nothing_is_none(filters):
+    store(n=1)
+    with pytest.raises(CommandError, match="a filter such as --user, or --all") as raised:
+        invalidate(interactive=False, **filters)
+    assert raised.value.returncode == 2
+    assert len(left()) == 1
+
+
+@pytest.mark.parametrize("attribute", [{"n": 3}, {}, 3, [3], b"n=3", False])
+def test_an_attribute_that_is_no_text_is_wrong_usage(attribute):
+    store(n=4)
+    with pytest.raises(CommandError, match="--attribute") as raised:
+        invalidate(interactive=False, attribute=attribute)
+    assert raised.value.returncode == 2
+    assert len(left()) == 1
+
+
+def test_filters_may_come_one_by_one():
+    kept = store(n=1)
+    store(n=1, m=1)
+    given = (name for name in ("n=1", "m"))
+    assert invalidate(interactive=False, attribute=given) == "Ended 1 session.\n"
+    assert left() == {kept.session_key}
+
+
 def test_all_and_a_filter_exclude_each_other():
     with pytest.raises(CommandError) as raised:
         invalidate("--all", "--idle-over=1h")
@@ -185,6 +220,8 @@ def test_a_limit_bounds_what_is_ended():
         store(n=n)
     assert invalidate("--all", "--limit=2", "--no-input") == "Ended 2 sessions.\n"
     assert len(left()) == 1
+    beyond = f"--limit={2**64}"
+    assert invalidate("--all", beyond, "--no-input") == "Ended 1 session.\n"
 
 
 def test_receivers_are_told(receive):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,36 +70,46 @@ def reasons() -> Iterator[None]:
         raise CommandError(str(error)) from error
 
 
-def chosen_filters(options: dict[str, Any]) -> list[str]:
-    """Return the filters that were given, as they are written."""
-    return [f"--{name.replace('_', '-')}" for name in FILTERS if _is_given(options.get(name))]
+def chosen_filters(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the filters that were given, read, by their names in code.
+
+    Code may give what no command line can: what chooses nothing is not given. CommandError with
+    exit code 2 if one makes no sense.
+    """
+    given = {name: options.get(name) for name in FILTERS}
+    given["anonymous"] = True if given["anonymous"] else None
+    given["attribute"] = _attributes(given["attribute"]) or None
+    given["idle_over"] = _duration(options, "idle_over")
+    given["idle_under"] = _duration(options, "idle_under")
+    if given["state"] not in (None, *STATES):
+        raise wrong_usage(f"--state {given['state']!r}: choose from {', '.join(STATES)}")
+    return {name: value for name, value in given.items() if value is not None}
 
 
-def _is_given(value: Any) -> bool:
-    return value is not None and value is not False and value != []
-
-
-def selection_from(options: dict[str, Any]) -> Selection:
-    """Return what the options choose; CommandError with exit code 2 if they make no sense."""
-    state, session, user = (options.get(name) for name in ("state", "session", "user"))
-    if state not in (None, *STATES):
-        raise wrong_usage(f"--state {state!r}: choose from {', '.join(STATES)}")
-    if user is not None and options.get("anonymous"):
+def selection_from(filters: dict[str, Any], limit: Any = None) -> Selection:
+    """Return what the filters choose; CommandError with exit code 2 if they exclude each other."""
+    session, user = filters.get("session"), filters.get("user")
+    if user is not None and "anonymous" in filters:
         raise wrong_usage("--user and --anonymous exclude each other")
-    idle_over, idle_under = _duration(options, "idle_over"), _duration(options, "idle_under")
+    idle_over, idle_under = filters.get("idle_over"), filters.get("idle_under")
     if idle_over is not None and idle_under is not None and idle_over >= idle_under:
         raise wrong_usage("--idle-over must be less than --idle-under: no session matches both")
-    attributes, limit = _attributes(options.get("attribute")), _limit(options.get("limit"))
+    most = _limit(limit)
     return Selection(
-        state=state or ("all" if session is not None else "active"),
+        state=filters.get("state") or ("all" if session is not None else "active"),
         user_id=None if user is None else find_user_id(str(user)),
-        anonymous=bool(options.get("anonymous")),
+        anonymous="anonymous" in filters,
         session=None if session is None else str(session),
-        attributes=attributes,
+        attributes=filters.get("attribute", ()),
         idle_over=idle_over,
         idle_under=idle_under,
-        limit=limit,
+        limit=most,
     )
+
+
+def as_written(name: str) -> str:
+    """Return an option as it is written on a command line."""
+    return f"--{name.replace('_', '-')}"
 
 
 def _duration(options: dict[str, Any], name: str) -> float | None:
@@ -109,15 +119,19 @@ def _duration(options: dict[str, Any], name: str) -> float | None:
     try:
         return parsed_duration(str(text))
     except ValueError as error:
-        raise wrong_usage(f"--{name.replace('_', '-')}: {error}") from error
+        raise wrong_usage(f"{as_written(name)}: {error}") from error
 
 
 def _attributes(arguments: Any) -> tuple[AttributeFilter, ...]:
+    if arguments is None:
+        return ()
+    is_one = isinstance(arguments, (str, Mapping)) or not isinstance(arguments, Iterable)
+    listed = [arguments] if is_one else list(arguments)
+    for argument in listed:
+        if not isinstance(argument, str):
+            raise wrong_usage(f"--attribute: {argument!r} is no text; write NAME or NAME=VALUE")
     try:
-        return tuple(
-            AttributeFilter.parse(argument)
-            for argument in ([arguments] if isinstance(arguments, str) else arguments or ())
-        )
+        return tuple(map(AttributeFilter.parse, listed))
     except ValueError as error:
         raise wrong_usage(f"--attribute: {error}") from error
 
@@ -127,7 +141,7 @@ def _limit(value: Any) -> int | None:
         return None
     try:
         limit = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise wrong_usage(f"--limit {value!r} is no number") from None
     if limit < 0:
         raise wrong_usage(f"--limit {limit} is less than 0")

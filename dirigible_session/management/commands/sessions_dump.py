@@ -56,7 +56,8 @@ class Command(RichCommand):
                 f"--format {options['format']!r}: choose from {', '.join(FORMATS)}"
             )
         with shared.reasons():
-            selection = shared.selection_from(options)
+            filters = shared.chosen_filters(options)
+            selection = shared.selection_from(filters, options["limit"])
             inspector = Inspector(options["engine"])
             now = time.time()
             if options["summary"]:

@@ -44,13 +44,14 @@ class Command(RichCommand):
         """End them."""
         given = shared.chosen_filters(options)
         if options["all"] and given:
-            raise shared.wrong_usage(f"--all and {given[0]} exclude each other")
+            first = shared.as_written(next(iter(given)))
+            raise shared.wrong_usage(f"--all and {first} exclude each other")
         if not options["all"] and not given:
             raise shared.wrong_usage(
                 "nothing says which sessions to end: give a filter such as --user, or --all"
             )
         with shared.reasons():
-            selection = shared.selection_from(options)
+            selection = shared.selection_from(given, options["limit"])
             if options["all"]:
                 selection = selection.of_all_states()
             inspector = Inspector(options["engine"])
