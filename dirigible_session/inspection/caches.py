@@ -57,13 +57,23 @@ def redis_access(alias: str) -> RedisAccess:
     if django_redis is not None and isinstance(cache, django_redis.RedisCache):
         client: Any = cache.client
         try:
-            return RedisAccess(client.get_client(write=False), client.make_key, client.decode)
+            return RedisAccess(client.get_client(write=False), client.make_key, _loads(client))
         except NotImplementedError:
             raise NotListable(
                 f"Sessions in the cache {alias!r} can't be listed: it is spread over several "
                 "servers by the key."
             ) from None
     raise NotListable(f"Sessions in the cache {alias!r} can't be listed: {_reason(cache)}.")
+
+
+def _loads(client: Any) -> Callable[[bytes], Any]:
+    """Return what reads a value as a client of django-redis wrote it."""
+    decode: Callable[[bytes], Any] = client.decode
+    unpack = getattr(client, "_unpack", None)
+    if unpack is None:
+        return decode
+    # A HerdClient keeps beside the value when it is to be made anew.
+    return lambda value: unpack(decode(value))[0]
 
 
 def _reason(cache: BaseCache) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from dirigible_session.inspection import Inspector, NotListable, StoreFailed
+from dirigible_session.inspection import Inspector, NotListable, Selection, StoreFailed
 from dirigible_session.inspection import caches as reading
 
 DJANGO = "django.core.cache.backends.redis.RedisCache"
@@ -68,6 +68,17 @@ def test_each_value_of_the_engine_is_a_session(use_cache, store, read, options):
     assert timedelta(days=13) < left <= timedelta(days=14)
     assert record.size > 10
     assert Inspector().count() is None
+
+
+@pytest.mark.parametrize("use_cache", [DJANGO_REDIS], indirect=True)
+def test_what_a_client_keeps_beside_a_session_is_none_of_it(use_cache, store, read):
+    use_cache(OPTIONS={"CLIENT_CLASS": "django_redis.client.HerdClient"})
+    session = store(cart=[1])
+    for timeout in (1000, None):
+        caches["default"].set(session.cache_key, {"cart": [1]}, timeout)
+        assert [record.attributes for record in read()] == [{"cart": [1]}]
+    assert Inspector().invalidate(Selection()) == 1
+    assert read() == []
 
 
 def test_values_are_read_a_megabyte_at_a_time(use_cache, store, read, monkeypatch):
