@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 
 from .conf import PREFIX, Conf, conf
 from .exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
-from .lifecycle import LAST_DATE
+from .lifecycle import is_seconds
 from .middleware import DirigibleSessionMiddleware
 
 KNOWN_SETTINGS = frozenset(
@@ -102,12 +102,6 @@ def check_middleware(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMe
     return []
 
 
-def _is_number(value: object) -> bool:
-    """Return whether it is a number of seconds that arithmetic on dates can bear."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and abs(value) <= LAST_DATE  # type: ignore[arg-type]
-
-
 def _shown(value: object) -> str:
     try:
         return repr(value)
@@ -119,7 +113,7 @@ def _shown(value: object) -> str:
 def check_touch_interval(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
     """``DIRIGIBLE_SESSION_TOUCH_INTERVAL`` is a number of seconds."""
     value: Any = conf.touch_interval
-    if _is_number(value) and value >= 0:
+    if is_seconds(value) and value >= 0:
         return []
     return [
         checks.Error(
@@ -148,7 +142,7 @@ def check_touch_every_request(app_configs: Any = None, **kwargs: Any) -> Iterabl
 def check_absolute_timeout(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
     """``DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT`` is a number of seconds, or None."""
     value: Any = conf.absolute_timeout
-    if value is None or (_is_number(value) and value > 0):
+    if value is None or (is_seconds(value) and value > 0):
         return []
     return [
         checks.Error(

@@ -177,6 +177,12 @@ def touch_due(times: Times, *, interval: int, throttle: float, now: float) -> bo
     return now - times.accessed > lag
 
 
+def is_seconds(value: object) -> bool:
+    """Return whether it is a number of seconds that arithmetic on dates can bear."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) <= LAST_DATE  # type: ignore[arg-type]
+
+
 def checked_interval(interval: object, *, now: float) -> int:
     """Return the interval as an int; TypeError or ValueError if it can't be one."""
     if isinstance(interval, float) and interval.is_integer():

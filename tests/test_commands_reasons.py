@@ -6,10 +6,13 @@ import io
 import os
 import subprocess
 import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import CommandError, call_command
 from django.db import connection
 
@@ -197,6 +200,23 @@ def test_a_target_that_takes_no_writes(settings, monkeypatch):
     monkeypatch.setattr("dirigible_session.moving.Move.run", fail)
     said = reason("sessions_migrate", f"--from={STOCK}db")
     assert said == "The sessions can't be copied: Redis has no memory left."
+
+
+# Settings.
+
+
+@pytest.mark.parametrize("value", ["3600", "", timedelta(hours=1), True, float("nan")])
+@pytest.mark.parametrize("setting", ["DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT", "SESSION_COOKIE_AGE"])
+def test_a_time_that_is_no_number_is_not_the_fault_of_the_sessions(settings, setting, value):
+    session = SessionStore()
+    session["_dirigible"] = {"created": time.time(), "accessed": time.time()}
+    session.create()
+    setattr(settings, setting, value)
+    said = f"{setting} is no number of seconds: its type is {type(value).__name__}."
+    assert reason("sessions_dump") == said
+    assert reason("sessions_dump", "--summary") == said
+    assert reason("sessions_invalidate", "--state=expired", "--no-input") == said
+    assert session.exists(session.session_key)
 
 
 # What tells secrets.

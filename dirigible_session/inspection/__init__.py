@@ -21,6 +21,7 @@ from .errors import (
     StoreFailed,
     UnknownEngine,
     UnknownFilter,
+    WrongSetting,
 )
 from .inspector import Inspector
 from .records import COLUMNS, KeyedSession, RecordState, SessionRecord
@@ -49,6 +50,7 @@ __all__ = [
     "Summary",
     "UnknownEngine",
     "UnknownFilter",
+    "WrongSetting",
     "attributes_of",
     "find_user_id",
     "parsed_duration",

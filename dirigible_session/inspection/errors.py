@@ -41,6 +41,10 @@ class UnknownFilter(InspectionError, ImproperlyConfigured):
     """DEFAULT_EXCEPTION_REPORTER_FILTER names nothing that can tell what is a secret."""
 
 
+class WrongSetting(InspectionError, ImproperlyConfigured):
+    """A setting that says how long sessions last is no number of seconds."""
+
+
 class NotListable(InspectionError):
     """The engine can't tell which sessions there are."""
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from dirigible_session import handles, lifecycle
 from dirigible_session.attributes import is_name
 from dirigible_session.backends.listing import StoredSession
-from dirigible_session.conf import conf
+from dirigible_session.conf import PREFIX, conf
 from dirigible_session.lifecycle import Times
 
+from .errors import WrongSetting
 from .records import KeyedSession, RecordState, SessionRecord
 from .redaction import Redactor
 from .users import USER_KEY
+
+Number = TypeVar("Number", int, float)
 
 BAD_EXPIRY = "expiry is neither a number nor a date"
 
@@ -38,10 +41,14 @@ class Reporter:
     """Makes records, all as of one moment and by one rule of redaction."""
 
     def __init__(self, *, cookie_age: int, now: float, reveal: bool) -> None:
+        """Find what binds all sessions; WrongSetting, UnknownFilter if that makes no sense."""
         self.now = now
         self._reveal = reveal
-        self._cookie_age = cookie_age
-        self._absolute_timeout = conf.absolute_timeout
+        self._cookie_age = _seconds("SESSION_COOKIE_AGE", cookie_age)
+        timeout = conf.absolute_timeout
+        self._absolute_timeout = (
+            None if timeout is None else _seconds(f"{PREFIX}ABSOLUTE_TIMEOUT", timeout)
+        )
         self._redacted = Redactor().redacted
 
     def judged(self, stored: StoredSession) -> Judged:
@@ -98,6 +105,14 @@ class Reporter:
         return lifecycle.max_inactive_interval(
             data, times or _NO_TIMES, cookie_age=self._cookie_age, now=self.now
         )
+
+
+def _seconds(setting: str, value: Number) -> Number:
+    # No session is to be called unreadable, and be ended as such, because a setting is wrong.
+    if not lifecycle.is_seconds(value):
+        kind = type(value).__name__
+        raise WrongSetting(f"{setting} is no number of seconds: its type is {kind}.")
+    return value
 
 
 def attributes_of(data: Mapping[Any, Any]) -> dict[str, Any]:
