@@ -42,8 +42,14 @@ def as_dict(record: SessionRecord, *, reveal: bool = False) -> dict[str, Any]:
         "attributes": record.attributes,
     }
     if reveal:
+        # What was redacted was opened for that. JSON would open it in a way of its own.
+        shown["attributes"] = rebuilt(record.attributes, _as_it_is)
         shown["session_key"] = record.session_key
     return shown
+
+
+def _as_it_is(name: Any, value: Any) -> Any:
+    return value
 
 
 def _iso(moment: datetime | None) -> str | None:
@@ -62,9 +68,13 @@ def to_json(value: Any) -> str:
 
 
 def _plain(name: Any, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {texts.name_as_text(key): item for key, item in value.items()}
-    if isinstance(value, (str, bool, type(None))) or contents(value) is not None:
+    opened = contents(value)
+    if opened is not None:
+        empty, children = opened
+        if isinstance(empty, dict):
+            return {texts.name_as_text(key): item for key, item in children}
+        return value
+    if isinstance(value, (str, bool, type(None))):
         return value
     if isinstance(value, int) and value.bit_length() < LARGEST:
         return value

@@ -8,6 +8,8 @@ from dataclasses import fields, is_dataclass
 from itertools import chain, repeat
 from typing import Any
 
+from django.utils.datastructures import MultiValueDict
+
 #: What is shown for a container inside itself, or nested deeper than was asked for.
 ELIDED = "…"
 
@@ -61,6 +63,9 @@ def contents(value: Any) -> tuple[dict[Any, Any] | list[Any], Children] | None:
     """
     if type(value) in PLAIN:
         return None
+    if isinstance(value, MultiValueDict):
+        # Its items() are the last value of each name only.
+        return {}, iter(value.lists())
     if isinstance(value, (dict, Mapping)):
         return {}, iter(value.items())
     if isinstance(value, _LISTS):

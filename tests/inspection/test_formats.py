@@ -11,8 +11,9 @@ from datetime import date, datetime, timezone
 from typing import Any
 
 import pytest
+from django.http import QueryDict
 
-from dirigible_session.inspection import COLUMNS, SessionRecord, Summary, formats
+from dirigible_session.inspection import COLUMNS, Redactor, SessionRecord, Summary, formats
 
 from .hostile import ATTRIBUTES, nested
 
@@ -45,6 +46,15 @@ def test_json_has_the_keys_of_the_contract_in_their_order():
     (revealed,) = json.loads("".join(formats.json_list([record()], reveal=True)))
     assert tuple(revealed) == (*COLUMNS, "session_key")
     assert revealed["session_key"] == "k" * 32
+
+
+@pytest.mark.parametrize("reveal", [True, False])
+@pytest.mark.parametrize("beside", [1, {3}])
+def test_json_has_every_value_of_a_name_that_has_several(reveal, beside):
+    redacted = Redactor().redacted({"form": [QueryDict("a=1&a=2")], "n": beside})
+    attributes = {"form": [QueryDict("a=1&a=2")], "n": beside} if reveal else redacted
+    shown = formats.as_dict(record(attributes=attributes), reveal=reveal)
+    assert json.loads(formats.to_json(shown))["attributes"]["form"] == [{"a": ["1", "2"]}]
 
 
 def test_json_of_no_session_is_an_empty_list():

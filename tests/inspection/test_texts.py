@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from django.http import QueryDict
 
 from dirigible_session.inspection import texts
 
@@ -67,6 +68,7 @@ class Broken:
         ({(1, 2): {3}}, '{"(1, 2)": [3]}'),
         ({Broken(): Broken()}, '{"<Broken: ZeroDivisionError>": <Broken: ZeroDivisionError>}'),
         (UserDict(a=deque([1])), '{"a": [1]}'),
+        (QueryDict("a=1&a=2"), '{"a": ["1", "2"]}'),
     ],
 )
 def test_whatever_was_pickled_is_shown_as_text(value, shown):
