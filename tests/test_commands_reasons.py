@@ -226,6 +226,22 @@ class NoFilter:
     pass
 
 
+class FailingFilter:
+    def cleanse_setting(self, key: str, value: Any) -> Any:
+        raise ZeroDivisionError(value)
+
+
+def test_a_filter_that_fails(settings):
+    session = SessionStore()
+    session["n"] = "hunter2"
+    session.create()
+    settings.DEFAULT_EXCEPTION_REPORTER_FILTER = f"{__name__}.FailingFilter"
+    said = (
+        "FailingFilter can't tell what is a secret: its cleanse_setting() raised ZeroDivisionError."
+    )
+    assert reason("sessions_dump") == f"The exception reporter filter {said}"
+
+
 @pytest.mark.parametrize("path", ["no.such.Filter", "nodots", "os.path", f"{__name__}.NoFilter"])
 def test_a_filter_that_is_none(settings, path):
     settings.DEFAULT_EXCEPTION_REPORTER_FILTER = path

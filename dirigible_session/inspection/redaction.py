@@ -66,7 +66,7 @@ class Redactor:
     def _asked_by_name(self, name: Any) -> Any:
         # Django's own rule looks at the name alone. What it puts in a secret's place may be
         # anything, nothing included, so what is shown is told by that it comes back itself.
-        return self._filter.cleanse_setting(name, SHOWN)
+        return self._cleanse(name, SHOWN)
 
     def _cleansed(self, name: Any, value: Any) -> Any:
         """Return what the filter shows for ``value``; a container is only judged by its name."""
@@ -76,10 +76,20 @@ class Redactor:
             return value if stars is SHOWN else stars
         opened = contents(value)
         if opened is None:
-            return self._filter.cleanse_setting(name, value)
+            return self._cleanse(name, value)
         empty: Any = () if isinstance(value, tuple) else opened[0]
-        cleansed = self._filter.cleanse_setting(name, empty)
+        cleansed = self._cleanse(name, empty)
         return value if cleansed == empty else cleansed
+
+    def _cleanse(self, name: Any, value: Any) -> Any:
+        try:
+            return self._filter.cleanse_setting(name, value)
+        except Exception as error:
+            # Whatever it raises may quote the secret that it was asked about.
+            raise UnknownFilter(
+                f"The exception reporter filter {type(self._filter).__name__} can't tell what is a "
+                f"secret: its cleanse_setting() raised {type(error).__name__}."
+            ) from None
 
 
 def _default_filter() -> Any:

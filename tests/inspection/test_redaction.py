@@ -9,9 +9,10 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
+from django.http import QueryDict
 from django.views.debug import SafeExceptionReporterFilter
 
-from dirigible_session.inspection import Redactor, redaction
+from dirigible_session.inspection import Redactor, UnknownFilter, redaction
 
 from .hostile import ATTRIBUTES, nested
 
@@ -65,6 +66,7 @@ class Broken:
         (Card("ada", "x"), {"owner": "ada", "api_key": STARS}),
         ({b"password": 1, b"n": 2}, {b"password": STARS, b"n": 2}),
         ({b"sessionid": 1}, {b"sessionid": STARS}),
+        (QueryDict("a=1&a=2&token=x"), {"a": ["1", "2"], "token": STARS}),
         ({("token", 1): 1, 5: 2, None: 3}, {("token", 1): STARS, 5: 2, None: 3}),
     ],
 )
@@ -121,6 +123,15 @@ class OwnRule(SafeExceptionReporterFilter):
         return super().cleanse_setting(key, value)
 
 
+class Choosy(SafeExceptionReporterFilter):
+    def cleanse_setting(self, key: Any, value: Any) -> Any:
+        return int(value)
+
+
+class ChoosyByName(SafeExceptionReporterFilter):
+    hidden_settings = "api"
+
+
 class OwnObject:
     def cleanse_setting(self, key: Any, value: Any) -> Any:
         return "x" if key == "colour" else value
@@ -138,6 +149,16 @@ def test_the_projects_own_filter_is_asked(settings, name, shown):
     settings.DEFAULT_EXCEPTION_REPORTER_FILTER = f"{__name__}.{name}"
     attributes = {"IBAN": "DE", "token": "t", "in": [{"card": "4111 1", "iban": "DE"}]}
     assert Redactor().redacted(attributes) == shown
+
+
+@pytest.mark.parametrize("rule", [Choosy, ChoosyByName])
+def test_a_filter_that_fails_is_named_and_quoted_nowhere(settings, rule):
+    settings.DEFAULT_EXCEPTION_REPORTER_FILTER = f"{__name__}.{rule.__name__}"
+    reason = rf"{rule.__name__} can't tell what is a secret: its cleanse_setting\(\) raised \w+\.$"
+    for attributes in ({"n": "hunter2"}, {"n": [{"m": "hunter2"}]}):
+        with pytest.raises(UnknownFilter, match=reason) as raised:
+            Redactor().redacted(attributes)
+        assert "hunter2" not in str(raised.value)
 
 
 @pytest.mark.parametrize("rule", [Nothing, Empty, EmptyByRule])
