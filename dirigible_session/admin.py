@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.utils.html import format_html
 
-from .handles import HANDLE_LENGTH
+from .handles import HANDLE_LENGTH, digest
 from .inspection import Inspector, Selection
 from .models import Session
 
@@ -32,7 +32,7 @@ class SessionAdmin(Base):
     fields = ("handle", "user_id", "created_at", "accessed_at", "expires_at", "attributes")
     readonly_fields = fields
     search_fields = ("digest__startswith", "user_id__exact")
-    search_help_text = "The beginning of a handle, or the primary key of a user."
+    search_help_text = "The beginning of a handle, a session key, or the primary key of a user."
     ordering = ("digest",)
     # To count them all takes a walk through the table.
     show_full_result_count = False
@@ -63,6 +63,13 @@ class SessionAdmin(Base):
         selection = Selection(state="all", session=session.digest)
         (record,) = Inspector(ENGINE).records(selection)
         return format_html("<pre>{}</pre>", record.error or json.dumps(record.attributes, indent=2))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Session], search_term: str
+    ) -> tuple[QuerySet[Session], bool]:
+        """Return what Django finds, and the session whose key it is."""
+        found, may_repeat = super().get_search_results(request, queryset, search_term)
+        return found | queryset.filter(digest=digest(search_term.strip())), may_repeat
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return False: a session is made by its visitor."""

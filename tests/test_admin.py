@@ -59,6 +59,14 @@ def test_a_handle_finds_its_session(operator: Client, stored: Session) -> None:
     assert page.content.decode().count('class="field-handle"') == 1
 
 
+def test_a_session_key_finds_its_session(operator: Client) -> None:
+    key = operator.cookies["sessionid"].value
+    page = operator.get("/admin/dirigible_session/session/", {"q": f" {key} "})
+    assert page.content.decode().count('class="field-handle"') == 1
+    page = operator.get("/admin/dirigible_session/session/", {"q": key[:-1]})
+    assert page.content.decode().count('class="field-handle"') == 0
+
+
 def test_a_session_is_shown_with_its_secrets_as_stars(operator: Client, stored: Session) -> None:
     page = operator.get(f"/admin/dirigible_session/session/{stored.pk}/change/").content.decode()
     assert "&lt;b&gt;tea&lt;/b&gt;" in page
