@@ -275,13 +275,14 @@ def test_an_output_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_progress_bar_shows_on_a_terminal_only(tmp_path):
+@pytest.mark.parametrize("counted", [(), ("--summary",)])
+def test_a_progress_bar_shows_on_a_terminal_only(tmp_path, counted):
     store(n=1)
     errors = Terminal()
-    dump("--format=jsonl", f"--output={tmp_path / 'dump'}", stderr=errors)
+    dump("--format=jsonl", f"--output={tmp_path / 'dump'}", *counted, stderr=errors)
     assert "Reading sessions" in errors.getvalue()
     watched = Terminal()
-    assert "Reading" not in dump("--format=jsonl", stderr=watched, stdout=Terminal())
+    assert "Reading" not in dump("--format=jsonl", *counted, stderr=watched, stdout=Terminal())
     assert "Reading" not in watched.getvalue()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 #: Usernames are looked up for so many sessions at a time, or for so many bytes of them.
 BATCH = 500
 BATCH_BYTES = 1_000_000
+
+Watch = Callable[[Iterable[Any]], Iterable[Any]]
 
 EVERYTHING = Selection(state="all")
 
@@ -95,12 +97,20 @@ class Inspector:
             for judged, user_id in zip(batch, user_ids, strict=True):
                 yield reporter.record(judged, None if user_id is None else names[user_id])
 
-    def summary(self, selection: Selection = EVERYTHING, *, now: float | None = None) -> Summary:
+    def summary(
+        self,
+        selection: Selection = EVERYTHING,
+        *,
+        now: float | None = None,
+        watch: Watch | None = None,
+    ) -> Summary:
         """Count the sessions that are wanted.
 
-        Memory grows with the number of different users and names of attributes.
+        ``watch`` is given them one by one and passes them on, as a progress bar does. Memory grows
+        with the number of different users and names of attributes.
         """
-        return summarized(self._selected(selection, self._reporter(now)))
+        wanted = self._selected(selection, self._reporter(now))
+        return summarized(wanted if watch is None else watch(wanted))
 
     def find(self, session: str) -> str:
         """Return the digest of the session with this handle, prefix of the digest, or key.

@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 from django_rich.management import RichCommand
 from rich.console import Console
@@ -17,6 +17,8 @@ from dirigible_session.inspection import Inspector, SessionRecord, Summary, form
 from dirigible_session.management import options as shared
 from dirigible_session.management.output import write_out, written_file
 from dirigible_session.management.table import Table, summary_lines
+
+T = TypeVar("T")
 
 FORMATS = ("table", "json", "jsonl", "csv")
 
@@ -60,12 +62,16 @@ class Command(RichCommand):
             selection = shared.selection_from(filters, options["limit"])
             inspector = Inspector(options["engine"])
             now = time.time()
+
+            def watch(sessions: Iterable[T]) -> Iterable[T]:
+                return self._with_progress(sessions, inspector, options)
+
             if options["summary"]:
-                summary = inspector.summary(selection.of_all_states(), now=now)
+                summary = inspector.summary(selection.of_all_states(), now=now, watch=watch)
                 self._write([self._summary(summary, now, options["format"])], options["output"])
                 return
             records = inspector.records(selection, reveal=options["reveal"], now=now)
-            noted = Noted(self._with_progress(records, inspector, options))
+            noted = Noted(watch(records))
             parts = self._formatted(noted, now, options)
             if self._write(parts, options["output"]):
                 self._add_notes(noted, inspector, options)
@@ -95,13 +101,13 @@ class Command(RichCommand):
         return Table.on_stdout(self, now=moment, reveal=reveal).lines(records)
 
     def _with_progress(
-        self, records: Iterable[SessionRecord], inspector: Inspector, options: dict[str, Any]
-    ) -> Iterable[SessionRecord]:
+        self, sessions: Iterable[T], inspector: Inspector, options: dict[str, Any]
+    ) -> Iterable[T]:
         is_silent = options["output"] is None and self.stdout.isatty()
         if is_silent or not self.stderr.isatty():
-            return records
+            return sessions
         return track(
-            records,
+            sessions,
             "Reading sessions",
             total=inspector.count(),
             # Past Django's wrapper, which ends each write with a new line.
