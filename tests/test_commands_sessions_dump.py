@@ -402,8 +402,10 @@ def test_the_stdout_of_another_command_gets_no_lines_of_its_own():
 
 
 def test_a_closed_pipe_ends_it_quietly(tmp_path):
-    settings = "from tests.settings import *\nDATABASES['default']['NAME'] = {!r}\n"
-    (tmp_path / "piped_settings.py").write_text(settings.format(str(tmp_path / "db.sqlite3")))
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db.sqlite3")}
+    (tmp_path / "piped_settings.py").write_text(
+        f"from tests.settings import *\nDATABASES['default'] = {database!r}\n"
+    )
     environment = os.environ | {
         "DJANGO_SETTINGS_MODULE": "piped_settings",
         "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
