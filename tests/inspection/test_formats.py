@@ -49,11 +49,10 @@ def test_json_has_the_keys_of_the_contract_in_their_order():
 
 
 @pytest.mark.parametrize("reveal", [True, False])
-@pytest.mark.parametrize("beside", [1, {3}])
-def test_json_has_every_value_of_a_name_that_has_several(reveal, beside):
-    redacted = Redactor().redacted({"form": [QueryDict("a=1&a=2")], "n": beside})
-    attributes = {"form": [QueryDict("a=1&a=2")], "n": beside} if reveal else redacted
-    shown = formats.as_dict(record(attributes=attributes), reveal=reveal)
+def test_json_has_every_value_of_a_name_that_has_several(reveal):
+    attributes = {"form": [QueryDict("a=1&a=2")]}
+    known = record(attributes=attributes if reveal else Redactor().redacted(attributes))
+    shown = formats.as_dict(known, reveal=reveal)
     assert json.loads(formats.to_json(shown))["attributes"]["form"] == [{"a": ["1", "2"]}]
 
 
@@ -92,7 +91,8 @@ class Broken:
         pytest.param(date(2024, 2, 29), "2024-02-29", id="date"),
         pytest.param({1: 2, (1, 2): date.max}, {"1": 2, "(1, 2)": "9999-12-31"}, id="keys"),
         pytest.param({"a": (1, {2})}, {"a": [1, [2]]}, id="set"),
-        pytest.param(b"x", "b'x'", id="bytes"),
+        pytest.param([b"x", "x", None, True], ["b'x'", "x", None, True], id="bytes"),
+        pytest.param([b"x", QueryDict("a=1&a=2")], ["b'x'", {"a": ["1", "2"]}], id="form"),
         pytest.param({b"k": deque([UserDict(a=1)])}, {"k": [{"a": 1}]}, id="pickled"),
         pytest.param(Broken(), "<Broken: ZeroDivisionError>", id="broken"),
     ],
