@@ -12,6 +12,7 @@ from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
 from .backends.base import EngineBase
+from .backends.rows import COLUMNS
 
 JSON_SERIALIZERS = frozenset(
     {
@@ -67,7 +68,29 @@ def check_save_every_request(app_configs: Any = None, **kwargs: Any) -> Iterable
     ]
 
 
+def check_model(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """The model of an engine derived from the db engine has the engine's columns itself."""
+    get_model_class = getattr(engine_class(), "get_model_class", None)
+    if get_model_class is None or not _is_own_engine():
+        return []
+    model = get_model_class()
+    table = model._meta.concrete_model._meta
+    missing = {"digest", *COLUMNS} - {field.column for field in table.local_concrete_fields}
+    if not missing:
+        return []
+    return [
+        checks.Error(
+            f"The sessions of {settings.SESSION_ENGINE!r} are {model._meta.label}, whose table has "
+            f"no column {min(missing)!r}.",
+            hint="Derive the model from dirigible_session.models.AbstractSession: the columns of "
+            "another model that it derives from are in that one's table.",
+            id="dirigible_session.E014",
+        )
+    ]
+
+
 def register_all() -> None:
     """Register every check of this module with Django."""
     checks.register(check_serializer)
     checks.register(check_save_every_request)
+    checks.register(check_model)

@@ -31,8 +31,8 @@ class DigestField(TextColumn):
         return super().db_type(connection)
 
 
-class Session(models.Model):
-    """One session of ``dirigible_session.backends.db``.
+class AbstractSession(models.Model):
+    """One session of an engine that derives from ``dirigible_session.backends.db``.
 
     All moments are seconds since the epoch, as in ``lifecycle``: exact to the bit, the same with
     and without ``USE_TZ``, and cheap to read.
@@ -64,11 +64,12 @@ class Session(models.Model):
     class Meta:
         """Indexes and names."""
 
+        abstract = True
         # Not db_index: on PostgreSQL that adds a second index, for LIKE.
         indexes = (
-            models.Index(fields=["expires_day"], name="dirigible_session_expires"),
+            models.Index(fields=["expires_day"], name="%(class)s_expires"),
             # With the digest, in whose order readers walk: else it would be walked by the digest.
-            models.Index(fields=["user_id", "digest"], name="dirigible_session_user"),
+            models.Index(fields=["user_id", "digest"], name="%(class)s_user"),
         )
         verbose_name = "session"
         verbose_name_plural = "sessions"
@@ -82,6 +83,23 @@ class Session(models.Model):
         from .backends.db import SessionStore
 
         return SessionStore
+
+    def get_decoded(self) -> dict[str, Any]:
+        """Return the session's data; {} if it is damaged, which is logged."""
+        data: dict[str, Any] = self.get_session_store_class()().decode(self.session_data)
+        return data
+
+
+class Session(AbstractSession):
+    """One session of ``dirigible_session.backends.db``."""
+
+    class Meta(AbstractSession.Meta):
+        """Indexes, by the names that they have had from the beginning."""
+
+        indexes = (
+            models.Index(fields=["expires_day"], name="dirigible_session_expires"),
+            models.Index(fields=["user_id", "digest"], name="dirigible_session_user"),
+        )
 
 
 class MigratedSession(models.Model):

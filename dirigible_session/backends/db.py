@@ -34,7 +34,7 @@ from .operations import Change, StoredData
 from .rows import COLUMNS, Row, ends, guards, is_over, value_of
 
 if TYPE_CHECKING:
-    from dirigible_session.models import Session
+    from dirigible_session.models import AbstractSession
 
 #: How often a save is tried again when rivals are faster.
 TRIES = 50
@@ -49,24 +49,32 @@ class SessionStore(EngineBase):
     can_list = True
 
     @classmethod
-    def get_model_class(cls) -> type[Session]:
+    def get_model_class(cls) -> type[AbstractSession]:
         """Return the model of the table, once the app registry is ready."""
         from dirigible_session.models import Session
 
         return Session
+
+    def create_model_instance(self, data: dict[str, Any]) -> AbstractSession:
+        """Return a new object of the model, for a session with this data.
+
+        The columns of ``AbstractSession`` are filled in by the engine. One whose model has others
+        overrides this to fill them, as with Django's engine: they are stored with every save.
+        """
+        return self.get_model_class()()
 
     @classmethod
     def _using(cls) -> str:
         return router.db_for_write(cls.get_model_class())
 
     @classmethod
-    def _rows(cls) -> QuerySet[Session]:
-        rows: QuerySet[Session] = cls.get_model_class()._default_manager.using(cls._using())
+    def _rows(cls) -> QuerySet[AbstractSession]:
+        rows: QuerySet[AbstractSession] = cls.get_model_class()._default_manager.using(cls._using())
         return rows
 
     @classmethod
-    def _row(cls, digest: str) -> QuerySet[Session]:
-        row: QuerySet[Session] = cls._rows().filter(digest=digest)
+    def _row(cls, digest: str) -> QuerySet[AbstractSession]:
+        row: QuerySet[AbstractSession] = cls._rows().filter(digest=digest)
         return row
 
     def _admitted(self, stored: StoredData | None) -> dict[str, Any]:
@@ -97,7 +105,9 @@ class SessionStore(EngineBase):
 
     def _insert(self, digest: str, texts: Texts, times: Times) -> Row | None:
         row = self._row_of(texts, times, version=0)
-        instance = self.get_model_class()(digest=digest, **self._columns(row))
+        instance = self.create_model_instance(row.parsed())
+        for name, value in {"digest": digest, **self._columns(row)}.items():
+            setattr(instance, name, value)
         try:
             with self._savepoint():
                 instance.save(force_insert=True, using=self._using())
@@ -122,7 +132,7 @@ class SessionStore(EngineBase):
 
     async def _aupdate(self, digest: str, change: Change) -> Row | None:
         loaded = cast("Row | None", change.loaded)
-        if loaded is not None and loaded.undone is not None:
+        if statements.further(self.get_model_class()) or (loaded and loaded.undone):
             return await sync_to_async(self._update)(digest, change)
         if loaded is not None:
             row = self._changed(loaded, change)
@@ -135,7 +145,8 @@ class SessionStore(EngineBase):
 
     def _replace(self, digest: str, found: StoredData, texts: Texts, times: Times) -> bool:
         version = cast("Row", found).version
-        columns = self._columns(self._row_of(texts, times, version + 1))
+        row = self._row_of(texts, times, version + 1)
+        columns = self._columns(row) | self._further_columns(row)
         return self._set(columns, digest, {"version =": version})
 
     def _renew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
@@ -231,9 +242,20 @@ class SessionStore(EngineBase):
             "version": row.version,
         } | ends(row.expires)
 
+    def _further_columns(self, row: Row) -> dict[str, Any]:
+        fields = statements.further(self.get_model_class())
+        if not fields:
+            return {}
+        instance = self.create_model_instance(row.parsed())
+        connection = connections[self._using()]
+        return {
+            field.column: field.get_db_prep_save(getattr(instance, field.attname), connection)
+            for field in fields
+        }
+
     def _values(self, row: Row, change: Change) -> dict[str, Any]:
         """Return what an UPDATE has to set."""
-        columns = self._columns(row)
+        columns = self._columns(row) | self._further_columns(row)
         del columns["created"]
         if change.new_digest is not None:
             columns["digest"] = change.new_digest
@@ -285,7 +307,7 @@ class SessionStore(EngineBase):
         return deleted
 
 
-def _asked_for(rows: QuerySet[Session], query: Query) -> QuerySet[Session]:
+def _asked_for(rows: QuerySet[AbstractSession], query: Query) -> QuerySet[AbstractSession]:
     if query.state == "expired":
         rows = rows.filter(is_over(query.now))
     elif query.state == "active":

@@ -41,6 +41,15 @@ def update(
 
 
 @lru_cache
+def further(model: Model) -> tuple[Any, ...]:
+    """Return the fields of a model that the engine knows nothing of."""
+    from dirigible_session.models import Session
+
+    known = {field.attname for field in Session._meta.concrete_fields}
+    return tuple(field for field in model._meta.concrete_fields if field.attname not in known)
+
+
+@lru_cache
 def _select(model: Model, using: str, columns: tuple[str, ...]) -> str:
     quote = connections[using].ops.quote_name
     named = ", ".join(map(quote, columns))
