@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
@@ -11,6 +11,7 @@ from django.utils.html import format_html
 
 from .handles import HANDLE_LENGTH, digest
 from .inspection import Inspector, Selection
+from .inspection.reporting import utc
 from .models import Session
 
 if TYPE_CHECKING:
@@ -43,19 +44,19 @@ class SessionAdmin(Base):
         return session.digest[:HANDLE_LENGTH]
 
     @admin.display(description="created", ordering="created")
-    def created_at(self, session: Session) -> datetime:
+    def created_at(self, session: Session) -> datetime | None:
         """Return when the session was created."""
-        return _moment(session.created)
+        return utc(session.created)
 
     @admin.display(description="last accessed", ordering="accessed")
-    def accessed_at(self, session: Session) -> datetime:
+    def accessed_at(self, session: Session) -> datetime | None:
         """Return when its client last came."""
-        return _moment(session.accessed)
+        return utc(session.accessed)
 
     @admin.display(description="expires", ordering="expires")
-    def expires_at(self, session: Session) -> datetime | str:
+    def expires_at(self, session: Session) -> datetime | str | None:
         """Return when it ends."""
-        return "never" if session.expires is None else _moment(session.expires)
+        return "never" if session.expires is None else utc(session.expires)
 
     @admin.display
     def attributes(self, session: Session) -> str:
@@ -87,7 +88,3 @@ class SessionAdmin(Base):
         """End sessions as ``sessions_invalidate`` does."""
         for session in queryset.iterator():
             self.delete_model(request, session)
-
-
-def _moment(timestamp: float) -> datetime:
-    return datetime.fromtimestamp(timestamp, timezone.utc)

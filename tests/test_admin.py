@@ -54,6 +54,12 @@ def test_the_list_shows_handles(operator: Client, stored: Session) -> None:
     assert page.count('class="field-handle"') == 2
 
 
+def test_an_end_beyond_all_dates_does_not_hide_the_rest(operator: Client, stored: Session) -> None:
+    Session.objects.filter(digest=stored.digest).update(expires=1e12)
+    page = operator.get("/admin/dirigible_session/session/").content.decode()
+    assert page.count('class="field-handle"') == 2
+
+
 def test_a_handle_finds_its_session(operator: Client, stored: Session) -> None:
     page = operator.get("/admin/dirigible_session/session/", {"q": stored.digest[:8]})
     assert page.content.decode().count('class="field-handle"') == 1

@@ -108,7 +108,7 @@ class Selection:
         """Return this selection, whatever the state."""
         return replace(self, state="all")
 
-    def query(self, now: float, digest: str = "") -> Query:
+    def query(self, now: float) -> Query:
         """Return what of it a store can decide.
 
         An unreadable session shows whatever its expiry, so the state is the store's to decide only
@@ -120,7 +120,6 @@ class Selection:
         return Query(
             now=now,
             state="active" if is_decidable else "all",
-            digest_prefix=digest,
             user_id=self.user_id if _is_encodable(self.user_id) else None,
         )
 

@@ -155,3 +155,8 @@ def in_bytes(size: int) -> str:
             break
         amount /= 1000
     return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def sessions(count: int) -> str:
+    """Return so many sessions, in words."""
+    return "1 session" if count == 1 else f"{count} sessions"

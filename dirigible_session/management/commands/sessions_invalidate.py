@@ -13,6 +13,7 @@ from django.core.management import CommandError
 from django_rich.management import RichCommand
 
 from dirigible_session.inspection import Inspector, Selection, Summary
+from dirigible_session.inspection.texts import sessions
 from dirigible_session.management import options as shared
 from dirigible_session.management.output import write_out
 from dirigible_session.management.table import Table
@@ -61,10 +62,10 @@ class Command(RichCommand):
                 self._say(f"Would end {_described(summary)}.")
                 return
             if options["interactive"] and not self._is_confirmed(inspector, selection, now):
-                self._say(f"Ended {_sessions(0)}.")
+                self._say(f"Ended {sessions(0)}.")
                 return
             ended = inspector.invalidate(selection, now=now)
-        self._say(f"Ended {_sessions(ended)}.")
+        self._say(f"Ended {sessions(ended)}.")
 
     def _say(self, line: str) -> None:
         write_out(self.stdout, [f"{line}\n"])
@@ -101,10 +102,6 @@ def _count(summary: Summary) -> int:
     return summary.active + summary.expired + summary.unreadable
 
 
-def _sessions(count: int) -> str:
-    return "1 session" if count == 1 else f"{count} sessions"
-
-
 def _described(summary: Summary) -> str:
     counts = {
         "active": summary.active,
@@ -112,4 +109,4 @@ def _described(summary: Summary) -> str:
         "unreadable": summary.unreadable,
     }
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    return _sessions(_count(summary)) + (f" ({states})" if states else "")
+    return sessions(_count(summary)) + (f" ({states})" if states else "")

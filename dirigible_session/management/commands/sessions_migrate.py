@@ -13,7 +13,7 @@ from dirigible_session.backends.base import EngineBase
 from dirigible_session.handles import HANDLE_LENGTH
 from dirigible_session.inspection.engines import store_class_of
 from dirigible_session.inspection.errors import answering, opening
-from dirigible_session.inspection.texts import harmless
+from dirigible_session.inspection.texts import harmless, sessions
 from dirigible_session.management.options import reasons
 from dirigible_session.management.output import write_out
 from dirigible_session.moving import Counts, Move
@@ -48,9 +48,8 @@ class Command(BaseCommand):
         for digest, reason in move.refusals:
             self.stderr.write(f"{digest[:HANDLE_LENGTH]} was not copied: {harmless(reason)}")
         if move.refusals:
-            raise CommandError(
-                f"{len(move.refusals)} sessions hold what JSON can't: they were not copied."
-            )
+            count = sessions(len(move.refusals))
+            raise CommandError(f"Not copied, since JSON can't hold what they hold: {count}.")
 
 
 def _target(origin: str) -> EngineBase:
@@ -70,7 +69,7 @@ def _target(origin: str) -> EngineBase:
 
 def _described(counts: Counts) -> str:
     return (
-        f"Copied {counts.copied} sessions, took over {counts.renewed} again, "
+        f"Copied {sessions(counts.copied)}, took over {counts.renewed} again, "
         f"ended {counts.ended}; {counts.unchanged} were unchanged, {counts.left} are the new "
         f"engine's, {counts.unreadable} could not be read."
     )
