@@ -22,6 +22,7 @@ from django.test import override_settings
 from dirigible_session import handles
 from dirigible_session.backends import base
 from dirigible_session.backends.listing import Query
+from dirigible_session.exceptions import AttributeNotSerializable
 from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, Times
 
 from .conftest import Api
@@ -311,6 +312,12 @@ class EngineContract:
         content = self.content(client.cookies["sessionid"].value)
         assert content.get("cart") == cart
         assert content["other"] == 1
+
+    @pytest.mark.urls("tests.engines.urls")
+    def test_what_is_spoiled_in_place_after_that_is_an_error_too(self, client: Any) -> None:
+        client.cookies["sessionid"] = self.new(cart=[1])
+        with pytest.raises(AttributeNotSerializable, match="cart"):
+            client.get("/change-late/?all&spoil")
 
     def test_a_removal_of_what_was_set_before_wins_over_a_rival(self, api: Api) -> None:
         key = self.new(a=0)

@@ -33,6 +33,8 @@ def change_late(request: HttpRequest) -> HttpResponse:
     session.change_session_id()
     if "change" in request.GET:
         cart.append("mine")
+    if "spoil" in request.GET:
+        cart.append(object())
     if "remove" in request.GET:
         session.remove_attribute("cart")
     return HttpResponse()
