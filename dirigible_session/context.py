@@ -7,7 +7,6 @@ A context variable follows a request through its view, the tasks it awaits, ``sy
 
 from __future__ import annotations
 
-from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Protocol
 
@@ -46,11 +45,13 @@ class Current:
     def leave(self) -> None:
         """Restore what was current before, and tell the tasks that still remember this one."""
         self.closed = True
-        # A generator may be closed in another context than the one it was begun in, as a fixture
-        # of pytest's is, or an async generator that its loop finalizes. A token is of no use there,
-        # nor needed: whoever still finds this one finds it closed.
-        with suppress(ValueError):
+        try:
             _current.reset(self._token)
+        except ValueError:
+            # A generator may be closed in another context than the one it was begun in, as a
+            # fixture of pytest's is, or an async generator that its loop finalizes. A token is of
+            # no use there, nor needed: whoever still finds this one finds it closed.
+            return
 
 
 _current: ContextVar[Current | None] = ContextVar("dirigible_session_current", default=None)
