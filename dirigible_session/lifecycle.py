@@ -173,8 +173,8 @@ def touch_due(times: Times, *, interval: int, throttle: float, now: float) -> bo
 
     ``interval`` is what :func:`max_inactive_interval` says, ``throttle`` the setting.
     """
-    lag = min(throttle, interval / LAG) if interval > 0 else throttle
-    return now - times.accessed > lag
+    lag = now - times.accessed
+    return lag > throttle or 0 < interval < lag * LAG
 
 
 def is_seconds(value: object) -> bool:
