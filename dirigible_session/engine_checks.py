@@ -12,7 +12,6 @@ from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
 from .backends.base import EngineBase
-from .backends.rows import COLUMNS
 
 JSON_SERIALIZERS = frozenset(
     {
@@ -73,15 +72,19 @@ def check_model(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage
     get_model_class = getattr(engine_class(), "get_model_class", None)
     if get_model_class is None or not _is_own_engine():
         return []
+    # Once the app registry is ready, as it is when checks run.
+    from .models import AbstractSession
+
     model = get_model_class()
     table = model._meta.concrete_model._meta
-    missing = {"digest", *COLUMNS} - {field.column for field in table.local_concrete_fields}
+    columns = {field.column for field in table.local_concrete_fields}
+    missing = {field.column for field in AbstractSession._meta.fields} - columns
     if not missing:
         return []
     return [
         checks.Error(
             f"The sessions of {settings.SESSION_ENGINE!r} are {model._meta.label}, whose table has "
-            f"no column {min(missing)!r}.",
+            f"no column {min(map(str, missing))!r}.",
             hint="Derive the model from dirigible_session.models.AbstractSession: the columns of "
             "another model that it derives from are in that one's table.",
             id="dirigible_session.E014",

@@ -67,7 +67,7 @@ class AbstractSession(models.Model):
         abstract = True
         # Not db_index: on PostgreSQL that adds a second index, for LIKE.
         indexes = (
-            models.Index(fields=["expires_day"], name="%(class)s_expires"),
+            models.Index(fields=["expires_day"], name="%(class)s_day"),
             # With the digest, in whose order readers walk: else it would be walked by the digest.
             models.Index(fields=["user_id", "digest"], name="%(class)s_user"),
         )

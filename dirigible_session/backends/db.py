@@ -31,7 +31,7 @@ from .base import EngineBase
 from .listing import Query, StoredSession
 from .mapping import Texts
 from .operations import Change, StoredData
-from .rows import COLUMNS, Row, ends, guards, is_over, value_of
+from .rows import COLUMNS, Row, ends, is_over, value_of
 
 if TYPE_CHECKING:
     from dirigible_session.models import AbstractSession
@@ -125,8 +125,8 @@ class SessionStore(EngineBase):
         loaded = cast("Row | None", change.loaded)
         if loaded is not None:
             row = self._changed(loaded, change)
-            values = self._values(row, change)
-            if any(self._set(values, digest, known) for known in guards(loaded, row)):
+            as_read = {"accessed <=": row.times.accessed} | loaded.guard()
+            if self._set(self._values(row, change), digest, as_read):
                 return row
         return self._update_again(digest, change)
 
@@ -182,8 +182,13 @@ class SessionStore(EngineBase):
                 fresh = self._locked(digest)
                 if fresh is None:
                     return None
+                loaded = cast("Row | None", change.loaded)
+                if loaded is not None and loaded.goes_back_to(fresh):
+                    # What was undone is what the change was told from.
+                    times = mapping.merged_times(fresh.times, loaded.times, fresh.times)
+                    fresh = replace(loaded, times=times, version=fresh.version)
                 row = self._changed(fresh, change)
-                if self._set(self._values(row, change), digest, {"version =": fresh.version}):
+                if self._set(self._values(row, change), digest, {"version =": fresh.version + 1}):
                     return row
         raise SessionConflict(TRIES)
 
@@ -197,12 +202,15 @@ class SessionStore(EngineBase):
             return True
 
     def _locked(self, digest: str) -> Row | None:
-        """Lock a row until the end of the transaction and read it; None if it is gone or over."""
+        """Lock a row until the end of the transaction and return what it was before.
+
+        None if it is gone or over.
+        """
         self._row(digest).update(version=F("version") + 1)
         row = self._read(digest)
         if row is None or (row.expires is not None and row.expires <= time.time()):
             return None
-        return row
+        return replace(row, version=row.version - 1)
 
     def _set(self, values: Mapping[str, Any], digest: str, conditions: Mapping[str, Any]) -> bool:
         return statements.update(
@@ -224,8 +232,7 @@ class SessionStore(EngineBase):
         times = mapping.merged_times(before.times, change.times, stored.times)
         has_news = stored is not change.loaded
         texts = change.delta.laid_over(stored.texts) if has_news else change.texts
-        may_be_undone = not has_news and connections[self._using()].in_atomic_block
-        undone = stored.undone or stored if may_be_undone else None
+        undone = stored if connections[self._using()].in_atomic_block else None
         return self._row_of(texts, times, stored.version + 1, has_news=has_news, undone=undone)
 
     def _row_of(self, texts: Texts, times: Times, version: int, **rest: Any) -> Row:
@@ -248,9 +255,12 @@ class SessionStore(EngineBase):
             return {}
         instance = self.create_model_instance(row.parsed())
         connection = connections[self._using()]
+        values = {field: field.pre_save(instance, add=False) for field in fields}
         return {
-            field.column: field.get_db_prep_save(getattr(instance, field.attname), connection)
-            for field in fields
+            field.column: field.get_db_prep_save(value, connection)
+            for field, value in values.items()
+            # The database's own default is there already.
+            if not hasattr(value, "as_sql")
         }
 
     def _values(self, row: Row, change: Change) -> dict[str, Any]:

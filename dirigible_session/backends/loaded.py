@@ -29,6 +29,10 @@ class LoadedData(dict[str, Any]):
     _values: dict[str, Any]
     #: What was set: that is stored even if it is what was loaded, since a rival may have set it.
     _set: set[str]
+    #: Of the save that began last: what was set for it, and what there was. While a task waits for
+    #: the store, another one may set and remove more.
+    _saving: set[str]
+    _taken: dict[str, Any]
     #: What rivals' values took the place of: the value, its text at that time, and its successor.
     _left_behind: Mapping[str, tuple[Any, str, Any]] = MappingProxyType({})
     #: Whether what is stored can't be decoded, so that a save has to put something in its place.
@@ -36,6 +40,8 @@ class LoadedData(dict[str, Any]):
 
     def __init__(self, data: Mapping[str, Any], stored: StoredData) -> None:
         super().__init__(data)
+        self._set, self._saving = set(), set()
+        self._take(dict(self))
         self._remember(stored)
 
     @classmethod
@@ -54,13 +60,20 @@ class LoadedData(dict[str, Any]):
         self._is_damaged = False
         self._remember(stored)
 
+    def _take(self, values: dict[str, Any]) -> set[str]:
+        """Begin a save; return what was set for it, or for one before it that failed."""
+        self._taken = values
+        self._saving |= self._set
+        self._set = set()
+        return self._saving
+
     def _remember(self, stored: StoredData) -> None:
         self.stored = stored
-        self._values = dict(self)
-        self._set = set()
+        self._values = self._taken
+        self._saving = set()
 
     def __setitem__(self, name: str, value: Any) -> None:
-        if type(name) is str:
+        if isinstance(name, str):
             self._set.add(name)
         super().__setitem__(name, value)
 
@@ -85,10 +98,13 @@ class LoadedData(dict[str, Any]):
     def refresh(self, ours: Texts, stored: Texts) -> None:
         """Take over what rivals changed, and the order in which it is stored."""
         self.read()
+        removed_since = self._taken.keys() - self.keys()
+        set_since = {name: self[name] for name in self._set if name in self}
         values = {
             name: self[name] if name in self and ours.get(name) == text else mapping.from_text(text)
             for name, text in stored.items()
-        }
+            if name not in removed_since
+        } | set_since
         left_behind = {
             name: (value, ours[name], values.get(name, _MISSING))
             for name, value in self.items()
@@ -113,6 +129,7 @@ class LoadedData(dict[str, Any]):
 
     def delta(self) -> Delta:
         """Return what was changed; TypeError or ValueError if JSON can't hold it."""
+        anew = self._take(dict(self))
         if self._is_damaged:
             return Delta(mapping.to_texts(self), clears=True)
         before, values = self.stored.texts, self._values
@@ -123,7 +140,7 @@ class LoadedData(dict[str, Any]):
                 after[name] = before[name]
             else:
                 after.update(mapping.to_texts({name: value}))
-        return mapping.delta(before, after, self._set)
+        return mapping.delta(before, after, anew)
 
 
 def _unpickled(values: dict[str, Any], state: dict[str, Any]) -> LoadedData:
@@ -157,22 +174,28 @@ class UnreadData(LoadedData):
         dict.__init__(self, {"": None})
         self.stored = stored
         # What was given out must stay the same object. What was set is here, too.
-        self._values = {}
-        self._set = set()
+        self._values, self._taken = {}, {}
+        self._set, self._saving = set(), set()
 
     def _remember(self, stored: StoredData) -> None:
         self.stored = cast("Searchable", stored)
-        self._set = set()
+        self._saving = set()
 
     def delta(self) -> Delta:
         """Return what was changed; TypeError or ValueError if JSON can't hold it."""
+        with _lock:
+            is_unread = type(self) is UnreadData
+            anew = self._take(self._values.copy()) if is_unread else set()
+        if not is_unread:
+            # Another thread has just read all of it.
+            return LoadedData.delta(self)
         try:
-            texts = mapping.to_texts(self._values.copy())
+            texts = mapping.to_texts(self._taken)
             return Delta(
                 {
                     name: text
                     for name, text in texts.items()
-                    if name in self._set or text != self.stored.text_of(name)
+                    if name in anew or text != self.stored.text_of(name)
                 }
             )
         except ValueError:
@@ -231,11 +254,11 @@ class UnreadData(LoadedData):
                 data = self.stored.parsed()
             except ValueError:
                 data, self._is_damaged = {}, True
-                self._values = {name: self._values[name] for name in self._set}
+                self._values = {name: self._values[name] for name in self._saving | self._set}
             dict.clear(self)
             # What was set anew stands behind what was there.
             dict.update(self, data | self._values)
-            self._values = data
+            self._values, self._taken = data, data | self._taken
             self.__class__ = LoadedData  # type: ignore[assignment]
         if self._is_damaged:
             log_damage()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -70,6 +70,27 @@ class Row:
         except ValueError:
             return {}
 
+    def guard(self) -> dict[str, Any]:
+        """Return the conditions under which the table holds this, but for touches.
+
+        A touch leaves the version alone. After a rollback, a rival's version may be the same as the
+        one that was undone, so where there may have been one, the version alone tells nothing.
+        """
+        if self.undone is None:
+            return {"version =": self.version}
+        return {
+            "version =": self.version,
+            "accessed =": self.times.accessed,
+            "session_data =": self.document,
+        }
+
+    def goes_back_to(self, stored: Row) -> bool:
+        """Return whether a rollback made what is ``stored`` of this, but for touches."""
+        row = self.undone
+        while row and (row.version, row.document) != (stored.version, stored.document):
+            row = row.undone
+        return row is not None
+
     def parsed(self) -> dict[str, Any]:
         """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
         return mapping.from_document(self.document)
@@ -96,17 +117,3 @@ def is_over(now: float) -> Q:
 def value_of(texts: Texts, name: str) -> Mapping[str, Any]:
     """Return one attribute, if it is there."""
     return {name: mapping.from_text(texts[name])} if name in texts else {}
-
-
-def guards(loaded: Row, row: Row) -> Iterator[Mapping[str, Any]]:
-    """Give the conditions under which a row holds what this request knows it to hold.
-
-    A touch leaves the version alone. After a rollback, a rival's version may be the same as the
-    one that was undone, so where there may have been one, the version alone tells nothing.
-    """
-    accessed = {"accessed <=": row.times.accessed}
-    if loaded.undone is None:
-        yield {"version =": loaded.version} | accessed
-        return
-    for known in (loaded, loaded.undone):
-        yield {"version =": known.version, "session_data =": known.document} | accessed

@@ -42,11 +42,15 @@ def update(
 
 @lru_cache
 def further(model: Model) -> tuple[Any, ...]:
-    """Return the fields of a model that the engine knows nothing of."""
+    """Return the fields of a model that the engine knows nothing of, and has to store."""
     from dirigible_session.models import Session
 
     known = {field.attname for field in Session._meta.concrete_fields}
-    return tuple(field for field in model._meta.concrete_fields if field.attname not in known)
+    return tuple(
+        field
+        for field in model._meta.concrete_fields
+        if field.attname not in known and not field.generated
+    )
 
 
 @lru_cache

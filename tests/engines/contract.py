@@ -9,6 +9,7 @@ two requests, with the rival's write exactly between the read and the write of t
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 import time
@@ -16,8 +17,10 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 from django.test import override_settings
+from django.utils.safestring import SafeString
 
 from dirigible_session import handles
 from dirigible_session.backends import base
@@ -298,6 +301,19 @@ class EngineContract:
         api.save(store)
         assert self.content(store.session_key).get("n") == rivals
 
+    def test_a_name_may_be_of_a_kind_of_str(self, api: Api) -> None:
+        name = SafeString("a")
+        key = self.new(a=0)
+        store, rival = self.loaded(api, key), self.loaded(api, key)
+        rival["a"] = 1
+        rival["b"] = 1
+        api.save(rival)
+        store[name] = 0
+        store[SafeString("b")] = 2
+        del store["b"]
+        api.save(store)
+        assert self.content(key) == {"a": 0}
+
     @pytest.mark.parametrize("way", ["", "all"])
     @pytest.mark.parametrize(
         ("what", "cart"),
@@ -312,6 +328,42 @@ class EngineContract:
         content = self.content(client.cookies["sessionid"].value)
         assert content.get("cart") == cart
         assert content["other"] == 1
+
+    @pytest.mark.parametrize("has_rival", [False, True])
+    @pytest.mark.parametrize("reads_all", [False, True])
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            (lambda store: store.update({"late": 1}), {"a": 1, "cart": [1], "late": 1}),
+            (lambda store: store.update({"a": 2}), {"a": 2, "cart": [1]}),
+            (lambda store: store.pop("a"), {"cart": [1]}),
+            (lambda store: store["cart"].append(2), {"a": 1, "cart": [1, 2]}),
+        ],
+        ids=["add", "replace", "remove", "change in place"],
+    )
+    def test_what_a_task_changes_while_another_waits_for_the_store_is_kept(
+        self, change: Any, expected: dict[str, Any], reads_all: bool, has_rival: bool
+    ) -> None:
+        key = self.new(a=1, cart=[1])
+
+        async def visit() -> Any:
+            store, rival = self.store(key), self.store(key)
+            assert (await store.aget("a"), await store.aget("cart")) == (1, [1])
+            if reads_all:
+                await store.akeys()
+            if has_rival:
+                await rival.aset("rival", 1)
+                await rival.asave()
+
+            async def change_meanwhile() -> None:
+                await asyncio.sleep(0)
+                change(store)
+
+            await asyncio.gather(store.acycle_key(), change_meanwhile())
+            await store.asave()
+            return dict(await self.store(store.session_key).aitems())
+
+        assert async_to_sync(visit)() == expected | ({"rival": 1} if has_rival else {})
 
     @pytest.mark.urls("tests.engines.urls")
     def test_what_is_spoiled_in_place_after_that_is_an_error_too(self, client: Any) -> None:

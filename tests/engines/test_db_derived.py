@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.core import checks
 from django.db import connection, models
+from django.db.models import F
 from django.test.utils import isolate_apps
 
 from dirigible_session.backends import db
@@ -52,6 +53,11 @@ def visits(transactional_db: None) -> Iterator[Any]:
         class Visit(AbstractSession):
             account_id = models.IntegerField(null=True, db_column="account")
             seen = models.JSONField(default=list)
+            kind = models.CharField(max_length=9, db_default="visit")
+            saved = models.DateTimeField(auto_now=True)
+            twice = models.GeneratedField(
+                expression=F("version") * 2, output_field=models.IntegerField(), db_persist=True
+            )
 
             class Meta(AbstractSession.Meta):
                 app_label = "dirigible_session"
@@ -78,8 +84,10 @@ def test_its_columns_are_filled_in_with_each_save(
     api.save(rival)
     store["seen"].append(2)
     api.save(store)
+    first_saved = row.saved
     row.refresh_from_db()
-    assert (row.account_id, row.seen) == (7, [1, 2])
+    assert (row.account_id, row.seen, row.kind, row.twice) == (7, [1, 2], "visit", 2 * row.version)
+    assert row.saved > first_saved
     api.cycle_key(store)
     assert api.touch(store, time.time() + 100)
     (row,) = visits.objects.all()
