@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.db.models import Q
 from django.utils.html import format_html
 
 from .handles import HANDLE_LENGTH, digest
@@ -32,7 +33,7 @@ class SessionAdmin(Base):
     list_display = ("handle", "user_id", "created_at", "accessed_at", "expires_at")
     fields = ("handle", "user_id", "created_at", "accessed_at", "expires_at", "attributes")
     readonly_fields = fields
-    search_fields = ("digest__startswith", "user_id__exact")
+    search_fields = ("user_id__exact",)
     search_help_text = "The beginning of a handle, a session key, or the primary key of a user."
     ordering = ("digest",)
     # To count them all takes a walk through the table.
@@ -68,9 +69,11 @@ class SessionAdmin(Base):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Session], search_term: str
     ) -> tuple[QuerySet[Session], bool]:
-        """Return what Django finds, and the session whose key it is."""
+        """Return the sessions of a user, that of a key, and those whose handles begin like this."""
         found, may_repeat = super().get_search_results(request, queryset, search_term)
-        return found | queryset.filter(digest=digest(search_term.strip())), may_repeat
+        term = search_term.strip()
+        named = Q(digest=digest(term)) | Q(digest__startswith=term.lower())
+        return found | queryset.filter(named), may_repeat
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return False: a session is made by its visitor."""

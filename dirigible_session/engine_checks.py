@@ -9,7 +9,6 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
-from django.core.exceptions import ImproperlyConfigured
 
 from .backends.base import EngineBase
 
@@ -25,7 +24,7 @@ def engine_class() -> type | None:
     """Return the store class of ``SESSION_ENGINE``; None if there is none to be had."""
     try:
         store_class = import_module(settings.SESSION_ENGINE).SessionStore
-    except (ImportError, AttributeError, ImproperlyConfigured):
+    except Exception:
         # Django says so when it builds the middleware chain, and of redis-py another check does.
         return None
     return store_class if isinstance(store_class, type) else None
@@ -75,7 +74,17 @@ def check_model(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage
     # Once the app registry is ready, as it is when checks run.
     from .models import AbstractSession
 
-    model = get_model_class()
+    try:
+        model = get_model_class()
+    except Exception as error:
+        return [
+            checks.Error(
+                f"The model of {settings.SESSION_ENGINE!r} can't be had: "
+                f"{type(error).__name__}: {error}",
+                hint="Its app has to be in INSTALLED_APPS.",
+                id="dirigible_session.E014",
+            )
+        ]
     table = model._meta.concrete_model._meta
     columns = {field.column for field in table.local_concrete_fields}
     missing = {field.column for field in AbstractSession._meta.fields} - columns

@@ -36,11 +36,12 @@ async def _acreate(tracker: Tracker) -> None:
 
 @contextmanager
 def _undone(tracker: Tracker) -> Iterator[None]:
-    """Take the id away again where the session could not be stored."""
+    """Give the session back the id that it had, where it could not be stored under another."""
+    key = tracker.session.session_key
     try:
         yield
     except BaseException:
-        tracker.session._session_key = None
+        tracker.session._session_key = key
         raise
 
 
@@ -51,7 +52,8 @@ def change(tracker: Tracker) -> None:
         if old_handle is None:
             create(tracker)
         else:
-            tracker.session.cycle_key()
+            with _undone(tracker):
+                tracker.session.cycle_key()
             _note_change(tracker, old_handle)
 
 
@@ -62,7 +64,8 @@ async def achange(tracker: Tracker) -> None:
         if old_handle is None:
             await _acreate(tracker)
         else:
-            await tracker.session.acycle_key()
+            with _undone(tracker):
+                await tracker.session.acycle_key()
             _note_change(tracker, old_handle)
 
 

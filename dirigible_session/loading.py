@@ -52,7 +52,11 @@ def stored_at(session: SessionBase) -> float | None:
     Of the engines that don't end a session by its interval: the age of a file, or of a signature.
     """
     if lifecycle.is_carried_by_cookie(session):
-        return float(b62_decode(str(session.session_key).rsplit(":", 2)[1]))
+        try:
+            return float(b62_decode(str(session.session_key).rsplit(":", 2)[1]))
+        except (IndexError, ValueError):
+            # No signature of Django's: what was loaded is nothing.
+            return 0.0
     if isinstance(session, FileStore):
         with suppress(FileNotFoundError):
             modified: datetime = session._last_modification()  # type: ignore[attr-defined]

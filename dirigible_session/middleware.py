@@ -45,7 +45,7 @@ class DirigibleSessionMiddleware:
         current = Current(request, request, tracker.arrived)
         try:
             response = cast("HttpResponseBase", self.get_response(request))
-            if request.session is not tracker.session:
+            if getattr(request, "session", tracker.session) is not tracker.session:
                 # The view exchanged it.
                 tracker.notify()
                 tracker = track(request.session, request, tracker.arrived)
@@ -71,7 +71,7 @@ class DirigibleSessionMiddleware:
         current = Current(request, request, tracker.arrived)
         try:
             response = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
-            if request.session is not tracker.session:
+            if getattr(request, "session", tracker.session) is not tracker.session:
                 # The view exchanged it.
                 await tracker.anotify()
                 tracker = track(request.session, request, tracker.arrived)

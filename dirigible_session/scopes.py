@@ -100,7 +100,7 @@ def _make_current(tracker: Tracker) -> Current:
 
 
 def _has_changes(tracker: Tracker) -> bool:
-    # Once more, for what the receivers of the first signals changed.
+    """Return whether there is something to save, what receivers changed just now included."""
     tracker.settle()
     return tracker.session.modified and not tracker.session.is_empty()
 
@@ -143,9 +143,11 @@ def open_store(session: SessionBase) -> Iterator[SessionBase]:
             with _still_there():
                 session.save()
     finally:
-        tracker.finish(None)
-        tracker.notify()
-        current.leave()
+        try:
+            tracker.finish(None)
+            tracker.notify()
+        finally:
+            current.leave()
 
 
 @asynccontextmanager

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
-#: Once, at the end of the request in which a new session was stored, whoever created it. By then
-#: no request is current, and what a receiver changes is not kept.
+#: Once, at the end of the request in which a new session was stored, whoever created it. It may be
+#: stored so late that no request is current any more, and what a receiver changes is not kept.
 session_created = Signal()
 
 #: A session is being ended by the facade or a tool of this package, its attributes still

@@ -59,15 +59,16 @@ class Timekeeping(ABC):
         else:
             data.pop(lifecycle.BROWSER_CLOSE_KEY, None)
         type(session).set_expiry(session, expiry)
-        vars(session).update(
-            set_expiry=self.set_expiry,
-            aset_expiry=self.aset_expiry,
-            get_expire_at_browser_close=self.get_expire_at_browser_close,
-            aget_expire_at_browser_close=self.aget_expire_at_browser_close,
-        )
+        self._watch_expiry()
         self._times = replace(self.times, interval=seconds if seconds <= 0 else None)
 
     # The doors.
+
+    def _watch_expiry(self) -> None:
+        doors = vars(self.session)
+        doors["set_expiry"], doors["aset_expiry"] = self.set_expiry, self.aset_expiry
+        doors["get_expire_at_browser_close"] = self.get_expire_at_browser_close
+        doors["aget_expire_at_browser_close"] = self.aget_expire_at_browser_close
 
     def set_expiry(self, value: Any) -> None:
         """Set an expiry as Django means it: nothing is left of the interval that was set."""

@@ -15,10 +15,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.sessions.backends.base import UpdateError
-from django.db import DatabaseError
 
 from . import lifecycle, loading
-from .exceptions import StoreUnavailable
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
@@ -58,7 +56,8 @@ def _excused() -> Iterator[None]:
     except UpdateError:
         # It is gone.
         return
-    except (StoreUnavailable, DatabaseError):
+    except Exception:
+        # Whatever a store raises that can't be reached, or takes no writes.
         logger.exception("The last access of a session could not be recorded.")
 
 

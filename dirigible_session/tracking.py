@@ -86,9 +86,7 @@ class Tracker(Timekeeping):
             doors["load"], doors["aload"] = self.load, self.aload
             doors["clear"] = self.clear
             doors["flush"], doors["aflush"] = self.flush, self.aflush
-            doors["set_expiry"], doors["aset_expiry"] = self.set_expiry, self.aset_expiry
-            doors["get_expire_at_browser_close"] = self.get_expire_at_browser_close
-            doors["aget_expire_at_browser_close"] = self.aget_expire_at_browser_close
+            self._watch_expiry()
         if lifecycle.is_carried_by_cookie(session):
             doors["cycle_key"] = self.cycle_key
         if _DATA in doors:
@@ -273,8 +271,7 @@ class Tracker(Timekeeping):
         return lifecycle.idle_end(data, times, cookie_age=session.get_session_cookie_age())
 
     def _begin_anew(self) -> None:
-        self.known = False
-        self._announced = False
+        self.known = self._announced = self._is_cleared_unread = False
         self._key = None
         self._times = None
         vars(self).pop("_attributes", None)
@@ -359,9 +356,11 @@ class Tracker(Timekeeping):
         return self.known and not session.modified and self._touch_due()
 
     def _leave_failed(self) -> None:
-        # Nothing is saved. Where the client's session was ended, its cookie has to go: Django
-        # deletes it if the session is empty.
-        if self._first_key is not None and self.session.session_key is None:
+        # Nothing is saved, and no id of another session reaches the client. Where its own session
+        # was ended, its cookie has to go: Django deletes it if the session is empty.
+        if self._first_key is not None and not self.known:
+            self._announce()
+            self.session._session_key = None
             type(self.session).clear(self.session)
 
     def _touch_due(self) -> bool:

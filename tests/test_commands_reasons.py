@@ -212,7 +212,8 @@ def test_a_time_that_is_no_number_is_not_the_fault_of_the_sessions(settings, set
     session["_dirigible"] = {"created": time.time(), "accessed": time.time()}
     session.create()
     setattr(settings, setting, value)
-    said = f"{setting} is no number of seconds: its type is {type(value).__name__}."
+    kind = type(value).__name__
+    said = f"{setting} is no number of seconds that dates can bear: {kind}."
     assert reason("sessions_dump") == said
     assert reason("sessions_dump", "--summary") == said
     assert reason("sessions_invalidate", "--state=expired", "--no-input") == said

@@ -241,9 +241,9 @@ class TestThreads:
         Visitor(is_async=True).visit(visit)
 
 
-def test_an_id_that_could_not_be_stored_is_not_given_out(
-    server_engine, visitor, store_class, monkeypatch
-):
+@pytest.fixture
+def fail_once(server_engine, visitor, store_class, monkeypatch):
+    """Let the next save of the store fail."""
     # The file engine has one way to create.
     save = "asave" if visitor.is_async and server_engine != "file" else "save"
     store = getattr(store_class, save)
@@ -252,7 +252,11 @@ def test_an_id_that_could_not_be_stored_is_not_given_out(
         monkeypatch.setattr(store_class, save, store)
         raise OperationalError("once")
 
-    monkeypatch.setattr(store_class, save, fail)
+    return lambda: monkeypatch.setattr(store_class, save, fail)
+
+
+def test_an_id_that_could_not_be_stored_is_not_given_out(fail_once, visitor, store_class):
+    fail_once()
 
     async def visit(session):
         with pytest.raises(OperationalError, match="once"):
@@ -261,6 +265,21 @@ def test_an_id_that_could_not_be_stored_is_not_given_out(
 
     assert visitor.visit(visit) == visitor.session_key
     assert store_class().exists(visitor.session_key)
+
+
+def test_a_session_whose_id_could_not_be_changed_is_where_it_was(fail_once, visitor):
+    visitor.visit(lambda session: session.set_attribute("a", 1))
+    key = visitor.session_key
+
+    async def visit(session):
+        fail_once()
+        with pytest.raises(OperationalError, match="once"):
+            await session.change_session_id()
+        await session.set_attribute("b", 2)
+        return await session.get_id()
+
+    assert visitor.visit(visit) == visitor.session_key == key
+    assert visitor.visit(lambda session: session.get_attribute_names()) == ["a", "b"]
 
 
 def test_an_id_outside_any_request_is_an_error_of_its_own():

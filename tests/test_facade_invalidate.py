@@ -12,6 +12,10 @@ async def _store(session):
     await session.set_attribute("name", 1)
 
 
+async def _login(request, user):
+    auth.login(request, user)
+
+
 async def _look(session):
     return await session.get_attribute("name"), await session.is_new()
 
@@ -150,17 +154,21 @@ def test_a_session_that_was_never_stored_can_be_ended(engine, visitor, looks):
     assert visitor.cookie is None
 
 
-@pytest.mark.parametrize("sets", [False, True])
+@pytest.mark.parametrize("after", ["nothing", "sets", "stores", "logs in"])
 @pytest.mark.parametrize("fails", ["a 500", "an exception"])
-def test_the_cookie_is_deleted_whatever_happens_after(engine, visitor, sets, fails):
+def test_the_cookie_is_deleted_whatever_happens_after(engine, visitor, user, after, fails):
     visitor.client.raise_request_exception = False
     visitor.visit(_store)
     key = visitor.session_key
 
-    async def visit(session):
+    async def visit(session, request):
         await session.invalidate()
-        if sets:
+        if after == "sets":
             await session.set_attribute("notice", "bye")
+        elif after == "stores":
+            await session.get_id()
+        elif after == "logs in":
+            await (auth.alogin if visitor.is_async else _login)(request, user)
         if fails == "an exception":
             raise ZeroDivisionError
         return HttpResponse(status=500)

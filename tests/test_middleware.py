@@ -76,6 +76,16 @@ def test_what_is_no_session_is_named():
         middleware(request)
 
 
+def test_a_view_that_deletes_its_session_is_answered(engine, visitor):
+    visitor.visit(_store)
+
+    async def visit(session, request):
+        del request.session
+
+    visitor.visit(visit)
+    assert visitor.response.status_code == 200
+
+
 def test_a_view_that_leaves_use_request_open_leaks_nothing(engine, visitor, store_class):
     async def visit(session, request):
         other = RequestFactory().get("/")

@@ -303,6 +303,24 @@ class TestOpenSession:
             opened(self.session_id, visit)
         assert len(received) == 1
 
+    def test_nothing_is_left_current_whatever_a_receiver_raises(self, opened):
+        class Abort(BaseException):
+            pass
+
+        def abort(**kwargs):
+            raise Abort
+
+        async def visit(session):
+            (await session.get_attribute("cart")).append(2)
+
+        signals.attribute_replaced.connect(abort)
+        try:
+            with pytest.raises(Abort):
+                opened(self.session_id, visit)
+        finally:
+            signals.attribute_replaced.disconnect(abort)
+        assert facade.is_valid() is False
+
     def test_not_on_an_exception(self, opened):
         async def visit(session):
             (await session.get_attribute("cart")).append(2)
@@ -469,6 +487,15 @@ class TestOpenSession:
         opened(self.session_id, _store)
         with pytest.raises(NoCurrentRequest):
             facade.get_attribute("cart")
+
+
+def test_a_cookie_of_another_engine_is_no_session(use_engine):
+    store = use_engine("signed_cookies")("garbage")
+    assert store.get("name") is None
+    request = RequestFactory().get("/")
+    request.session = store
+    with use_request(request):
+        assert facade.is_new()
 
 
 def test_signed_cookies_are_in_browsers_and_cannot_be_opened(use_engine, opened):

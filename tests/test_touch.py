@@ -65,6 +65,25 @@ def test_a_store_that_takes_no_writes_fails_no_page_that_only_reads(
     assert name != "dirigible_session.backends.db" or "could not be recorded" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["cache", "file"])
+def test_nor_does_one_that_is_no_database(use_engine, visitor, clock, caplog, monkeypatch, name):
+    store_class = use_engine(name)
+    visitor.visit(_store)
+    clock.tick(100)
+
+    def refuse(*args, **named):
+        raise OSError("Read-only file system")
+
+    async def arefuse(*args, **named):
+        refuse()
+
+    monkeypatch.setattr(store_class, "save", refuse)
+    monkeypatch.setattr(store_class, "asave", arefuse)
+    assert visitor.visit(_read) == 1
+    assert visitor.response.status_code == 200
+    assert "could not be recorded" in caplog.text
+
+
 @pytest.mark.usefixtures("on_db")
 class TestQueries:
     def test_a_page_that_uses_no_session_makes_none(self, visitor, clock):

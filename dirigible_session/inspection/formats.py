@@ -43,13 +43,9 @@ def as_dict(record: SessionRecord, *, reveal: bool = False) -> dict[str, Any]:
     }
     if reveal:
         # What was redacted was opened for that. JSON would open it in a way of its own.
-        shown["attributes"] = rebuilt(record.attributes, _as_it_is)
+        shown["attributes"] = rebuilt(record.attributes, lambda name, value: value)
         shown["session_key"] = record.session_key
     return shown
-
-
-def _as_it_is(name: Any, value: Any) -> Any:
-    return value
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from dirigible_session import handles, lifecycle
 from dirigible_session.attributes import is_name
@@ -16,8 +16,6 @@ from .errors import WrongSetting
 from .records import KeyedSession, RecordState, SessionRecord
 from .redaction import Redactor
 from .users import USER_KEY
-
-Number = TypeVar("Number", int, float)
 
 BAD_EXPIRY = "expiry is neither a number nor a date"
 
@@ -44,11 +42,11 @@ class Reporter:
         """Find what binds all sessions; WrongSetting, UnknownFilter if that makes no sense."""
         self.now = now
         self._reveal = reveal
-        self._cookie_age = _seconds("SESSION_COOKIE_AGE", cookie_age)
-        timeout = conf.absolute_timeout
-        self._absolute_timeout = (
-            None if timeout is None else _seconds(f"{PREFIX}ABSOLUTE_TIMEOUT", timeout)
-        )
+        _check_seconds("SESSION_COOKIE_AGE", cookie_age)
+        self._cookie_age = cookie_age
+        self._absolute_timeout = conf.absolute_timeout
+        if self._absolute_timeout is not None:
+            _check_seconds(f"{PREFIX}ABSOLUTE_TIMEOUT", self._absolute_timeout)
         self._redacted = Redactor().redacted
 
     def judged(self, stored: StoredSession) -> Judged:
@@ -107,12 +105,11 @@ class Reporter:
         )
 
 
-def _seconds(setting: str, value: Number) -> Number:
+def _check_seconds(setting: str, value: object) -> None:
     # No session is to be called unreadable, and be ended as such, because a setting is wrong.
     if not lifecycle.is_seconds(value):
         kind = type(value).__name__
-        raise WrongSetting(f"{setting} is no number of seconds: its type is {kind}.")
-    return value
+        raise WrongSetting(f"{setting} is no number of seconds that dates can bear: {kind}.")
 
 
 def attributes_of(data: Mapping[Any, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from django.db import connection, models
 from django.db.models import F
 from django.test.utils import isolate_apps
 
+from dirigible_session import engine_checks
 from dirigible_session.backends import db
 from dirigible_session.backends.listing import Query
 from dirigible_session.inspection import Inspector
@@ -110,6 +111,21 @@ def test_the_tools_see_its_sessions(
     visits.objects.update(expires=1.0, expires_day=0)
     store_class.clear_expired()
     assert not visits.objects.exists()
+
+
+def test_a_model_that_can_not_be_had_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    store_class = derived(monkeypatch, settings, None)
+
+    def fail() -> None:
+        raise RuntimeError("no app_label")
+
+    monkeypatch.setattr(store_class, "get_model_class", fail)
+    (found,) = engine_checks.check_model()
+    assert "RuntimeError: no app_label" in found.msg
+    settings.SESSION_ENGINE = "tests.broken_import"
+    assert list(engine_checks.check_model()) == []
 
 
 @isolate_apps("dirigible_session")
