@@ -490,7 +490,7 @@ class TestOpenSession:
 
 
 def test_a_cookie_of_another_engine_is_no_session(use_engine):
-    store = use_engine("signed_cookies")("garbage")
+    store = use_engine("signed_cookies")("a" * 32)
     assert store.get("name") is None
     request = RequestFactory().get("/")
     request.session = store
