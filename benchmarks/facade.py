@@ -32,7 +32,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test.utils import override_settings
 
 from dirigible_session import facade
-from dirigible_session.lifecycle import Times, write
+from dirigible_session.lifecycle import TIMES_KEY, Times
 from dirigible_session.middleware import DirigibleSessionMiddleware
 
 from .measure import ROUNDS, Variant, medians
@@ -77,7 +77,7 @@ def stored_session(**attributes: Any) -> SessionStore:
     """Return a session that is in the store, as a visit through our middleware leaves it."""
     session = SessionStore()
     session.update(attributes)
-    write(session, session._session, Times(time.time(), time.time()))
+    session[TIMES_KEY] = Times(time.time(), time.time()).as_record()
     session.create()
     return session
 

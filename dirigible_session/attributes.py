@@ -206,10 +206,7 @@ class Attributes:
 
     def _is_changed(self, name: str, snapshot: Snapshot) -> bool:
         value = snapshot.data[name]
-        if self._session.get(name) is value:
-            return snapshot.changed()
-        is_left_behind = getattr(self._session, "is_left_behind", None)
-        return is_left_behind is not None and is_left_behind(name, value)
+        return self._session.get(name) is value and snapshot.changed()
 
     def _before(self, name: str) -> Any:
         value = self._session[name]

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.apps import apps
 
-from . import context, ids
+from . import context
 from .attributes import IMMUTABLE, RESERVED, checked_name, is_name
-from .scopes import aopen_session, current_tracker, open_session, use_request
-from .tracking import Tracker
+from .context import aopen_session, open_session, use_request
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
+
+    from .visit import Visit
 
 __all__ = [
     "achange_session_id",
@@ -65,23 +66,23 @@ __all__ = [
 ]
 
 
-def _loaded(function: str) -> Tracker:
-    tracker = current_tracker(function)
-    tracker.load_data()
-    return _still_current(tracker, function)
+def _loaded(function: str) -> Visit:
+    visit = context.require(function).visit
+    visit.load_data()
+    return _still_current(visit, function)
 
 
-async def _aloaded(function: str) -> Tracker:
-    tracker = current_tracker(function)
-    await tracker.aload_data()
-    return _still_current(tracker, function)
+async def _aloaded(function: str) -> Visit:
+    visit = context.require(function).visit
+    await visit.aload_data()
+    return _still_current(visit, function)
 
 
-def _still_current(tracker: Tracker, function: str) -> Tracker:
+def _still_current(visit: Visit, function: str) -> Visit:
     # The request may have ended while its session was loaded, or stored, for a task or a thread
     # that it does not wait for. What is done now would be lost.
-    context.require(function).loaded = tracker.session
-    return tracker
+    context.require(function).loaded = visit.session
+    return visit
 
 
 def _utc(timestamp: float) -> datetime:
@@ -116,7 +117,7 @@ def get_attribute(name: str, default: Any = None) -> Any:
     data = session._get_session()  # type: ignore[attr-defined]
     value = data.get(name, default)
     if type(value) not in IMMUTABLE and name in data:
-        current_tracker("get_attribute").attributes.watch(name, value)
+        current.visit.attributes.watch(name, value)
     return value
 
 
@@ -149,26 +150,26 @@ def set_attribute(name: str, value: Any) -> Any:
     included, TypeError and ReservedAttributeName for what can't be a name; the session is then as
     it was. Servlet: ``HttpSession.setAttribute``.
     """
-    tracker = _loaded("set_attribute")
-    stored = _set(tracker, name, value)
-    tracker.notify()
+    visit = _loaded("set_attribute")
+    stored = _set(visit, name, value)
+    visit.notify()
     return stored
 
 
 async def aset_attribute(name: str, value: Any) -> Any:
     """Async twin of :func:`set_attribute`."""
-    tracker = await _aloaded("aset_attribute")
-    stored = _set(tracker, name, value)
-    await tracker.anotify()
+    visit = await _aloaded("aset_attribute")
+    stored = _set(visit, name, value)
+    await visit.anotify()
     return stored
 
 
-def _set(tracker: Tracker, name: str, value: Any) -> Any:
+def _set(visit: Visit, name: str, value: Any) -> Any:
     name = checked_name(name)
     if value is None:
-        tracker.attributes.remove(name)
+        visit.attributes.remove(name)
         return None
-    return tracker.attributes.put(name, value)
+    return visit.attributes.put(name, value)
 
 
 def remove_attribute(name: str) -> Any:
@@ -177,23 +178,23 @@ def remove_attribute(name: str) -> Any:
     Removing what is not there does nothing: no write, no new session. Raises TypeError and
     ReservedAttributeName for what can't be a name. Servlet: ``HttpSession.removeAttribute``.
     """
-    tracker = _loaded("remove_attribute")
-    value = _remove(tracker, name)
-    tracker.notify()
+    visit = _loaded("remove_attribute")
+    value = _remove(visit, name)
+    visit.notify()
     return value
 
 
 async def aremove_attribute(name: str) -> Any:
     """Async twin of :func:`remove_attribute`."""
-    tracker = await _aloaded("aremove_attribute")
-    value = _remove(tracker, name)
-    await tracker.anotify()
+    visit = await _aloaded("aremove_attribute")
+    value = _remove(visit, name)
+    await visit.anotify()
     return value
 
 
-def _remove(tracker: Tracker, name: str) -> Any:
+def _remove(visit: Visit, name: str) -> Any:
     name = checked_name(name)
-    return tracker.attributes.remove(name)
+    return visit.attributes.remove(name)
 
 
 def get_id() -> str:
@@ -203,22 +204,22 @@ def get_id() -> str:
     carries the data itself, it is a random id kept in the session. Servlet:
     ``HttpSession.getId``.
     """
-    tracker = _loaded("get_id")
-    if tracker.session_id is None:
-        ids.create(tracker)
-    return _id(tracker, "get_id")
+    visit = _loaded("get_id")
+    if visit.session_id is None:
+        visit.create()
+    return _id(visit, "get_id")
 
 
 async def aget_id() -> str:
     """Async twin of :func:`get_id`."""
-    tracker = await _aloaded("aget_id")
-    if tracker.session_id is None:
-        await ids.acreate(tracker)
-    return _id(tracker, "aget_id")
+    visit = await _aloaded("aget_id")
+    if visit.session_id is None:
+        await visit.acreate()
+    return _id(visit, "aget_id")
 
 
-def _id(tracker: Tracker, function: str) -> str:
-    return cast("str", _still_current(tracker, function).session_id)
+def _id(visit: Visit, function: str) -> str:
+    return cast("str", _still_current(visit, function).session_id)
 
 
 def get_creation_time() -> datetime:
@@ -304,16 +305,16 @@ def invalidate() -> None:
     The facade goes on working in the same request, for a new, empty session with another id.
     Servlet: ``HttpSession.invalidate``; the session after it: Dirigible.
     """
-    tracker = _loaded("invalidate")
-    ids.end(tracker)
-    _log_out(tracker.request)
+    visit = _loaded("invalidate")
+    visit.end()
+    _log_out(visit.request)
 
 
 async def ainvalidate() -> None:
     """Async twin of :func:`invalidate`."""
-    tracker = await _aloaded("ainvalidate")
-    await ids.aend(tracker)
-    _log_out(tracker.request)
+    visit = await _aloaded("ainvalidate")
+    await visit.aend()
+    _log_out(visit.request)
 
 
 def _log_out(request: HttpRequest | None) -> None:
@@ -340,18 +341,18 @@ def change_session_id() -> str:
     that then gets a 5xx, which carries no cookie, is left with the old id. Servlet:
     ``HttpServletRequest.changeSessionId``.
     """
-    tracker = _loaded("change_session_id")
-    ids.change(tracker)
-    tracker.notify()
-    return _id(tracker, "change_session_id")
+    visit = _loaded("change_session_id")
+    visit.change_id()
+    visit.notify()
+    return _id(visit, "change_session_id")
 
 
 async def achange_session_id() -> str:
     """Async twin of :func:`change_session_id`."""
-    tracker = await _aloaded("achange_session_id")
-    await ids.achange(tracker)
-    await tracker.anotify()
-    return _id(tracker, "achange_session_id")
+    visit = await _aloaded("achange_session_id")
+    await visit.achange_id()
+    await visit.anotify()
+    return _id(visit, "achange_session_id")
 
 
 # Dirigible's spellings: one function, two names.

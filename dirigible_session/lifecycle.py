@@ -12,16 +12,12 @@ store and every tool of Django's obeys it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django.contrib.sessions.backends.signed_cookies import SessionStore as SignedCookieStore
 from django.utils.timezone import get_default_timezone, is_naive, make_aware
-
-if TYPE_CHECKING:
-    from django.contrib.sessions.backends.base import SessionBase
 
 TIMES_KEY = "_dirigible"
 ID_KEY = "_dirigible_id"
@@ -67,32 +63,6 @@ class Times:
         if not isinstance(created, (int, float)) or not isinstance(accessed, (int, float)):
             return None
         return cls(created, accessed, interval if isinstance(interval, int) else None)
-
-
-def keeps_times(session: SessionBase) -> bool:
-    """Return whether the session's engine has columns for its times."""
-    return getattr(session, "keeps_times", False)
-
-
-def is_carried_by_cookie(session: SessionBase) -> bool:
-    """Return whether the cookie is the session, so that the session needs an id of its own."""
-    return isinstance(session, SignedCookieStore)
-
-
-def read(session: SessionBase, data: Mapping[str, Any]) -> Times | None:
-    """Return the times of a session whose data was loaded; None if it has none yet."""
-    if keeps_times(session):
-        times: Times | None = session.times  # type: ignore[attr-defined]
-        return times
-    return Times.from_record(data.get(TIMES_KEY))
-
-
-def write(session: SessionBase, data: MutableMapping[str, Any], times: Times) -> None:
-    """Put the times where the session's next save stores them."""
-    if keeps_times(session):
-        session.times = times  # type: ignore[attr-defined]
-    else:
-        data[TIMES_KEY] = times.as_record()
 
 
 def never_times_out(data: Mapping[str, Any], times: Times) -> bool:

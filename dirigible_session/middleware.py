@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from .conf import conf
 from .context import Current
 from .exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
-from .tracking import Tracker, track
+from .visit import Visit, begin
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
@@ -41,83 +42,83 @@ class DirigibleSessionMiddleware:
         """Handle the request with its session in reach of any code."""
         if self._is_async:
             return self.__acall__(request)
-        tracker = _track(request)
-        current = Current(request, request, tracker.arrived)
+        visit = _begin(request)
+        current = Current(request, request, visit.arrived)
         try:
             response = cast("HttpResponseBase", self.get_response(request))
-            if getattr(request, "session", tracker.session) is not tracker.session:
+            if getattr(request, "session", visit.session) is not visit.session:
                 # The view exchanged it.
-                tracker.notify()
-                tracker = track(request.session, request, tracker.arrived)
-            counts_although_unused = _counts_although_unused(tracker, response)
+                visit.notify()
+                visit = begin(request.session, visit.arrived, request)
+            counts_although_unused = _counts_although_unused(visit, response)
             if counts_although_unused:
-                tracker.load_data()
-            if tracker.finish(response.status_code):
-                tracker.touch()
+                visit.load_data()
+            if visit.finish(response.status_code):
+                visit.touch()
             if counts_although_unused:
-                tracker.session.accessed = _sends_cookie(tracker)
+                visit.session.accessed = _sends_cookie(visit)
             return response
         finally:
             try:
-                if not tracker.finished:
+                if not visit.finished:
                     # The view was cancelled, or the server is going down: there is no response.
-                    tracker.finish(None)
-                tracker.notify()
+                    visit.finish(None)
+                visit.notify()
             finally:
                 current.leave()
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        tracker = _track(request)
-        current = Current(request, request, tracker.arrived)
+        visit = _begin(request)
+        current = Current(request, request, visit.arrived)
         try:
             response = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
-            if getattr(request, "session", tracker.session) is not tracker.session:
+            if getattr(request, "session", visit.session) is not visit.session:
                 # The view exchanged it.
-                await tracker.anotify()
-                tracker = track(request.session, request, tracker.arrived)
-            counts_although_unused = _counts_although_unused(tracker, response)
+                await visit.anotify()
+                visit = begin(request.session, visit.arrived, request)
+            counts_although_unused = _counts_although_unused(visit, response)
             if counts_although_unused:
-                await tracker.aload_data()
-            if tracker.finish(response.status_code):
-                await tracker.atouch()
+                await visit.aload_data()
+            if visit.finish(response.status_code):
+                await visit.atouch()
             if counts_although_unused:
-                tracker.session.accessed = _sends_cookie(tracker)
+                visit.session.accessed = _sends_cookie(visit)
             return response
         finally:
             try:
-                if not tracker.finished:
+                if not visit.finished:
                     # The view was cancelled, or the server is going down: there is no response.
-                    tracker.finish(None)
-                await tracker.anotify()
+                    visit.finish(None)
+                await visit.anotify()
             finally:
                 current.leave()
 
 
-def _track(request: HttpRequest) -> Tracker:
-    """Return the tracker of the request's session."""
+def _begin(request: HttpRequest) -> Visit:
+    """Return the visit of the request's session."""
     session: Any = getattr(request, "session", None)
     if not isinstance(session, SessionBase):
         raise ImproperlyConfigured(
             f"{MIDDLEWARE!r} needs a session, and request.session is {session!r}. In MIDDLEWARE, "
             f"write {SESSION_MIDDLEWARE!r} and directly after it {MIDDLEWARE!r}."
         )
-    return track(session, request)
+    return begin(session, time.time(), request)
 
 
-def _counts_although_unused(tracker: Tracker, response: HttpResponseBase) -> bool:
+def _counts_although_unused(visit: Visit, response: HttpResponseBase) -> bool:
     """Return whether the request is one in its session although the view did not use it."""
     # With SESSION_SAVE_EVERY_REQUEST, SessionMiddleware loads and saves the session after this.
     return (
-        tracker.is_idle
+        visit.is_idle
         and (conf.touch_every_request or settings.SESSION_SAVE_EVERY_REQUEST)
         and response.status_code < 500
     )
 
 
-def _sends_cookie(tracker: Tracker) -> bool:
+def _sends_cookie(visit: Visit) -> bool:
     """Return whether SessionMiddleware will set the cookie of a session that no page used.
 
     If not, no part of the response depends on the session. If so, a page cache must not give it
     to another visitor; not every release of Django sees to that for a session unused.
     """
-    return tracker.session.modified or settings.SESSION_SAVE_EVERY_REQUEST
+    return visit.session.modified or settings.SESSION_SAVE_EVERY_REQUEST

@@ -31,11 +31,19 @@ class Notices:
     what was noted in its own way.
     """
 
-    __slots__ = ("_notices", "_request", "_session", "_waiting")
+    __slots__ = ("_addressed", "_notices", "_waiting")
 
-    def __init__(self, session: SessionBase, request: HttpRequest | None) -> None:
-        self._session = session
-        self._request = request
+    def __init__(
+        self,
+        session: SessionBase,
+        request: HttpRequest | None,
+        sender: type[SessionBase] | None = None,
+    ) -> None:
+        self._addressed = {
+            "sender": sender or type(session),
+            "session": session,
+            "request": request,
+        }
         self._notices: list[Notice] = []
         #: Notices that only their async receivers have yet to be told.
         self._waiting: list[Notice] = []
@@ -43,12 +51,7 @@ class Notices:
     def note(self, signal: Signal, **named: Any) -> None:
         """Remember to send ``signal``, if anybody listens to it."""
         if signal.receivers:
-            addressed = {
-                "sender": type(self._session),
-                "session": self._session,
-                "request": self._request,
-            }
-            self._notices.append((signal, addressed | named))
+            self._notices.append((signal, self._addressed | named))
 
     def send(self, *, is_last: bool = False) -> None:
         """Send what was noted; a receiver that raises is logged.

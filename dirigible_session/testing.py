@@ -29,9 +29,9 @@ from django.apps import apps
 from django.conf import settings
 from django.test import AsyncClient, Client, RequestFactory
 
-from . import facade, lifecycle, scopes
+from . import context, facade, lifecycle
 from .lifecycle import Times
-from .tracking import Tracker
+from .visit import CookieVisit, begin
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
@@ -79,7 +79,7 @@ def stored_session(client: AnyClient) -> Iterator[SessionBase]:
     """
     _forget_deleted_cookie(client)
     session = client.session
-    with scopes.open_store(session):
+    with context.open_visit(begin(session, time.time())):
         yield session
     _hand_cookie(client, session)
 
@@ -89,7 +89,7 @@ async def astored_session(client: AnyClient) -> AsyncIterator[SessionBase]:
     """Async twin of :func:`stored_session`."""
     _forget_deleted_cookie(client)
     session = await client.asession()
-    async with scopes.aopen_store(session):
+    async with context.aopen_visit(begin(session, time.time())):
         yield session
     _hand_cookie(client, session)
 
@@ -106,21 +106,22 @@ def let_time_pass(client: AnyClient, seconds: float = 0, **units: float) -> None
     ago = timedelta(seconds=seconds, **units)
     _forget_deleted_cookie(client)
     session = client.session
-    data = Tracker(session, 0).data
+    visit = begin(session, 0)
+    data = visit.data
     # What Django's login or client.session stored has no times before a request used it.
-    times = lifecycle.read(session, data) or Times(time.time(), time.time())
+    times = visit.read_times(data) or Times(time.time(), time.time())
     past = ago.total_seconds()
     times = replace(times, created=times.created - past, accessed=times.accessed - past)
-    lifecycle.write(session, data, times)
+    visit.write_times(data, times)
     expiry = data.get(lifecycle.EXPIRY_KEY)
     if isinstance(expiry, str):
         data[lifecycle.EXPIRY_KEY] = (datetime.fromisoformat(expiry) - ago).isoformat()
     # A store may refuse to take a session back into the past, but not one that it does not know.
-    if lifecycle.is_carried_by_cookie(session):
-        type(session).save(session)
+    if isinstance(visit, CookieVisit):
+        visit.engine.save(session)
     else:
         session.delete()
-        type(session).save(session, must_create=True)
+        visit.engine.save(session, must_create=True)
     _hand_cookie(client, session)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta, timezone
-from types import SimpleNamespace
 
 import pytest
 
@@ -43,17 +42,6 @@ def test_what_a_record_says(record, expected):
 @pytest.mark.parametrize("times", [Times(1.0, 2.0), Times(1.0, 2.0, 0), Times(1.0, 2.0, -5)])
 def test_a_record_gives_the_times_back(times):
     assert Times.from_record(times.as_record()) == times
-
-
-def test_times_are_kept_where_the_engine_keeps_them():
-    own, stock = SimpleNamespace(keeps_times=True, times=None), SimpleNamespace()
-    for session in (own, stock):
-        data = {}
-        assert lifecycle.read(session, data) is None
-        lifecycle.write(session, data, Times(1, 2, -1))
-        assert lifecycle.read(session, data) == Times(1, 2, -1)
-        assert (TIMES_KEY in data) == (session is stock)
-    assert own.times == Times(1, 2, -1)
 
 
 INTERVALS = [

@@ -9,17 +9,19 @@ from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends import cache, signed_cookies
 from django.core.cache import caches
 
-from dirigible_session import lifecycle, touching
+from dirigible_session import lifecycle
 from dirigible_session.lifecycle import Times
-from dirigible_session.tracking import Tracker, is_tracked, track
+import time
+
+from dirigible_session.visit import VISIT, begin
 
 
 def test_a_session_has_one_tracker(engine, store_class):
     session = store_class()
-    assert not is_tracked(session)
-    tracker = track(session)
-    assert is_tracked(session)
-    assert track(session) is tracker
+    visit = begin(session, 1.0)
+    assert vars(session)[VISIT] is visit
+    assert begin(session, 2.0) is visit
+    assert isinstance(session, store_class)
 
 
 def test_tasks_that_load_at_once_work_on_the_same_data(server_engine, store_class):
@@ -27,10 +29,10 @@ def test_tasks_that_load_at_once_work_on_the_same_data(server_engine, store_clas
     store["name"] = 1
     store.save()
     session = store_class(store.session_key)
-    tracker = track(session)
+    tracker = begin(session, time.time())
 
     async def run():
-        return await asyncio.gather(*(tracker.aload() for _ in range(3)))
+        return await asyncio.gather(*(session.aload() for _ in range(3)))
 
     first, *others = async_to_sync(run)()
     assert first["name"] == 1
@@ -45,10 +47,10 @@ def test_a_load_that_comes_too_late_changes_nothing(use_engine):
     store["name"] = 1
     store.save()
     session = store_class(store.session_key)
-    tracker = track(session)
-    data = tracker.load()
+    tracker = begin(session, time.time())
+    data = session.load()
     store.delete()
-    assert tracker.load() is data
+    assert session.load() is data
     assert session.session_key == store.session_key
 
 
@@ -74,7 +76,7 @@ def test_an_engine_that_creates_while_it_loads_makes_no_session(use_engine, monk
 
     monkeypatch.setattr(store_class, "aload", aload)
     session = store_class("nosuchsession0000000000000000000")
-    tracker = track(session)
+    tracker = begin(session, time.time())
     async_to_sync(tracker.aload_data)()
     assert (session.session_key, tracker.known) == (None, False)
     assert not caches["default"]._cache
@@ -118,13 +120,13 @@ def test_a_signed_cookie_has_an_id_as_soon_as_it_is_stored(use_engine, visitor):
 
 def test_asave_keeps_the_times_too(engine, store_class, clock):
     session = store_class()
-    tracker = track(session)
+    tracker = begin(session, time.time())
 
     async def run():
         await session.aset("name", 1)
         await session.asave()
         again = store_class(session.session_key)
-        known = track(again)
+        known = begin(again, time.time())
         await again.asave()
         return known
 
@@ -135,14 +137,13 @@ def test_asave_keeps_the_times_too(engine, store_class, clock):
 
 def test_asave_of_what_was_not_loaded_keeps_the_times(server_engine, store_class, clock):
     session = store_class()
-    track(session)
+    begin(session, time.time())
     session["name"] = 1
     session.save()
     created = clock.now
     clock.tick(100)
     again = store_class(session.session_key)
-    tracker = track(again)
-    vars(again)["asave"] = tracker.asave
+    tracker = begin(again, time.time())
     async_to_sync(again.asave)()
     data = store_class(session.session_key)
     assert data["name"] == 1
@@ -220,24 +221,27 @@ class TestAnEngineThatKeepsTimes:
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_touch_tells_whether_the_session_is_still_there(server_engine, store_class, gone, clock):
     session = store_class()
-    Tracker(session, clock.now)
+    visit = begin(session, clock.now)
     session.save()
     if gone:
         caches["default"].clear()
         store_class().delete(session.session_key)
-    times = Times(clock.now, clock.now + 5)
-    assert touching.touch(session, times) is not gone
-    assert async_to_sync(touching.atouch)(session, times) is not gone
+    session.modified = False
+    visit.touch()
+    assert session.modified is not gone
+    session.modified = False
+    async_to_sync(visit.atouch)()
+    assert session.modified is not gone
 
 
 def test_a_load_that_comes_too_late_takes_no_new_key_away(use_engine):
     store_class = use_engine("cache")
     session = store_class("nosuchsession0000000000000000000")
-    tracker = track(session)
+    tracker = begin(session, time.time())
     tracker.load_data()
     session.create()
     new_key = session.session_key
     caches["default"].clear()
     # The task of this load asked for the old key, and forgets the new one.
-    assert tracker.load() == session._session_cache
+    assert session.load() == session._session_cache
     assert session.session_key == new_key

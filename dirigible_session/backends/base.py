@@ -40,9 +40,10 @@ loads as ``{}``, as with Django's own engines.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from django.contrib.sessions.backends.base import (
@@ -75,6 +76,8 @@ class EngineBase(Operations, SessionBase):
     keeps_times = True
     #: Whether readers can walk the stored sessions, see :class:`~.listing.Listable`.
     can_list = False
+    #: Whether the store gives all attributes as one text, see :class:`~.loaded.LoadedData`.
+    reads_whole = False
     #: Seconds that a store which deletes by itself waits once a session is over.
     grace = 0
 
@@ -158,10 +161,10 @@ class EngineBase(Operations, SessionBase):
 
     def _loaded(self, stored: StoredData) -> LoadedData:
         self.times = self._stored_times = stored.times
-        return self._data_of(stored)
-
-    def _data_of(self, stored: StoredData) -> LoadedData:
-        return LoadedData.of(stored)
+        data = LoadedData(stored)
+        if self.reads_whole:
+            data.read()
+        return data
 
     def _forget(self) -> None:
         self._session_key = None
@@ -252,29 +255,24 @@ class EngineBase(Operations, SessionBase):
     def _created(self, stored: StoredData | None) -> None:
         if stored is None:
             raise CreateError
-        self._keep(getattr(self, _DATA), stored)
+        self.times = self._stored_times = stored.times
+        setattr(self, _DATA, LoadedData(stored, dict(getattr(self, _DATA))))
 
     def _updated(self, data: dict[str, Any], change: Change, stored: StoredData | None) -> None:
         if stored is None:
             raise UpdateError
-        if stored.has_news and isinstance(data, LoadedData):
-            data.refresh(change.texts, stored.texts)
-        self._keep(data, stored)
-
-    def is_left_behind(self, name: str, value: object) -> bool:
-        """Return whether ``value`` was the attribute's, and was changed in place after a save.
-
-        That save took over what a rival had stored, so the value is no longer the attribute's.
-        """
-        data = getattr(self, _DATA, None)
-        return isinstance(data, LoadedData) and data.is_left_behind(name, value)
-
-    def _keep(self, data: dict[str, Any], stored: StoredData) -> None:
         self.times = self._stored_times = stored.times
+        self._once_durable(partial(self._keep, data, change.delta, stored))
+
+    def _once_durable(self, note: Callable[[], None]) -> None:
+        """Take note of what was stored, once nothing can undo it any more."""
+        note()
+
+    def _keep(self, data: Any, delta: Delta, stored: StoredData) -> None:
         if isinstance(data, LoadedData):
-            data.saved(stored)
+            data.saved(delta, stored)
         else:
-            setattr(self, _DATA, LoadedData(data, stored))
+            setattr(self, _DATA, LoadedData(stored, data))
 
     def touch(self, accessed: float) -> bool:
         """Record a later last access, in seconds since the epoch, and write no attribute.

@@ -13,12 +13,11 @@ would still know a session that was ended, and not yet one that has just logged 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from asgiref.sync import sync_to_async
 from django.contrib.auth import SESSION_KEY
 from django.db import IntegrityError, connections, router, transaction
 from django.db.models import F, Q, QuerySet
@@ -47,6 +46,7 @@ class SessionStore(EngineBase):
     """The session store; see the contract in ``backends.base``."""
 
     can_list = True
+    reads_whole = True
 
     @classmethod
     def get_model_class(cls) -> type[AbstractSession]:
@@ -93,15 +93,8 @@ class SessionStore(EngineBase):
         columns = statements.select(self.get_model_class(), self._using(), COLUMNS, digest)
         return None if columns is None else Row.of(*columns)
 
-    async def _aread(self, digest: str) -> Row | None:
-        found = [Row.of(*columns) async for columns in self._row(digest).values_list(*COLUMNS)]
-        return found[0] if found else None
-
     def _has(self, digest: str) -> bool:
         return self._row(digest).exists()
-
-    async def _ahas(self, digest: str) -> bool:
-        return await self._row(digest).aexists()
 
     def _insert(self, digest: str, texts: Texts, times: Times) -> Row | None:
         row = self._row_of(texts, times, version=0)
@@ -117,31 +110,14 @@ class SessionStore(EngineBase):
             raise
         return row
 
-    async def _ainsert(self, digest: str, texts: Texts, times: Times) -> Row | None:
-        # A savepoint needs its statements in one thread.
-        return await sync_to_async(self._insert)(digest, texts, times)
-
     def _update(self, digest: str, change: Change) -> Row | None:
         loaded = cast("Row | None", change.loaded)
         if loaded is not None:
             row = self._changed(loaded, change)
-            as_read = {"accessed <=": row.times.accessed} | loaded.guard()
+            as_read = {"accessed <=": row.times.accessed, "version =": loaded.version}
             if self._set(self._values(row, change), digest, as_read):
                 return row
         return self._update_again(digest, change)
-
-    async def _aupdate(self, digest: str, change: Change) -> Row | None:
-        loaded = cast("Row | None", change.loaded)
-        if statements.further(self.get_model_class()) or (loaded and loaded.undone):
-            return await sync_to_async(self._update)(digest, change)
-        if loaded is not None:
-            row = self._changed(loaded, change)
-            as_read = self._row(digest).filter(
-                version=loaded.version, accessed__lte=row.times.accessed
-            )
-            if await as_read.aupdate(**self._values(row, change)):
-                return row
-        return await sync_to_async(self._update_again)(digest, change)
 
     def _replace(self, digest: str, found: StoredData, texts: Texts, times: Times) -> bool:
         version = cast("Row", found).version
@@ -155,18 +131,8 @@ class SessionStore(EngineBase):
         renewal = self._renewal(row, accessed)
         return self._set(renewal, digest, older) or self._renew_again(digest, accessed)
 
-    async def _arenew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
-        row = cast("Row", loaded)
-        older = self._row(digest).filter(version=row.version, accessed__lt=accessed)
-        return bool(await older.aupdate(**self._renewal(row, accessed))) or await sync_to_async(
-            self._renew_again
-        )(digest, accessed)
-
     def _remove(self, digest: str) -> None:
         self._row(digest)._raw_delete(self._using())
-
-    async def _aremove(self, digest: str) -> None:
-        await sync_to_async(self._remove)(digest)
 
     def _remove_if(self, digest: str, found: StoredData) -> bool:
         row = cast("Row", found)
@@ -182,11 +148,6 @@ class SessionStore(EngineBase):
                 fresh = self._locked(digest)
                 if fresh is None:
                     return None
-                loaded = cast("Row | None", change.loaded)
-                if loaded is not None and loaded.goes_back_to(fresh):
-                    # What was undone is what the change was told from.
-                    times = mapping.merged_times(fresh.times, loaded.times, fresh.times)
-                    fresh = replace(loaded, times=times, version=fresh.version)
                 row = self._changed(fresh, change)
                 if self._set(self._values(row, change), digest, {"version =": fresh.version + 1}):
                     return row
@@ -230,14 +191,20 @@ class SessionStore(EngineBase):
     def _changed(self, stored: Row, change: Change) -> Row:
         before = stored if change.loaded is None else change.loaded
         times = mapping.merged_times(before.times, change.times, stored.times)
-        has_news = stored is not change.loaded
-        texts = change.delta.laid_over(stored.texts) if has_news else change.texts
-        undone = stored if connections[self._using()].in_atomic_block else None
-        return self._row_of(texts, times, stored.version + 1, has_news=has_news, undone=undone)
+        texts = change.delta.laid_over(stored.texts)
+        return self._row_of(texts, times, stored.version + 1)
 
-    def _row_of(self, texts: Texts, times: Times, version: int, **rest: Any) -> Row:
+    def _row_of(self, texts: Texts, times: Times, version: int) -> Row:
         expires = self.end_of(value_of(texts, EXPIRY_KEY), times)
-        return Row.holding(texts, times, expires, version, **rest)
+        return Row.holding(texts, times, expires, version)
+
+    def _once_durable(self, note: Callable[[], None]) -> None:
+        # What a transaction stores may be undone: until it commits, it counts as unsaved.
+        connection = connections[self._using()]
+        if connection.in_atomic_block:
+            connection.on_commit(note)
+        else:
+            note()
 
     def _columns(self, row: Row) -> dict[str, Any]:
         return {

@@ -75,6 +75,8 @@ class Delta:
     removed: frozenset[str] = frozenset()
     #: Everything that is stored goes first: the session was cleared.
     clears: bool = False
+    #: What was set, even to what it was.
+    anew: Set[str] = field(default=frozenset(), compare=False)
 
     def laid_over(self, texts: Texts) -> dict[str, str]:
         """Return what is to be stored where ``texts`` is stored now."""
@@ -106,6 +108,7 @@ def delta(before: Texts, after: Texts, anew: Set[str] = frozenset()) -> Delta:
             if before.get(name) != text or name in moved or name in anew
         },
         removed=frozenset((before.keys() | anew) - after.keys()) | moved,
+        anew=anew,
     )
 
 

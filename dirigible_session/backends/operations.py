@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
+from asgiref.sync import sync_to_async
+
 from dirigible_session.lifecycle import Times
 
 from .mapping import Delta, Texts
@@ -27,9 +29,8 @@ class StoredData(Protocol):
     def expires(self) -> float | None:
         """When the session ends, in seconds since the epoch; None: never."""
 
-    @property
-    def has_news(self) -> bool:
-        """Whether it holds what rivals changed, which the request that saved does not know yet."""
+    def text_of(self, name: str) -> str | None:
+        """Return the JSON text of an attribute, None where there is none; ValueError if damaged."""
 
     def parsed(self) -> dict[str, Any]:
         """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
@@ -54,23 +55,26 @@ class Change:
 
 
 class Operations(ABC):
-    """The operations on an engine's store; ``digest`` always names the session."""
+    """The operations on an engine's store; ``digest`` always names the session.
+
+    An engine that can talk to its store without a thread has async twins of its own.
+    """
 
     @abstractmethod
     def _read(self, digest: str) -> StoredData | None:
         """Return what is stored; None if it is not there."""
 
-    @abstractmethod
     async def _aread(self, digest: str) -> StoredData | None:
         """Async twin of :meth:`_read`."""
+        return await sync_to_async(self._read)(digest)
 
     @abstractmethod
     def _insert(self, digest: str, texts: Texts, times: Times) -> StoredData | None:
         """Store a new session; None, and nothing stored, if one with that digest is there."""
 
-    @abstractmethod
     async def _ainsert(self, digest: str, texts: Texts, times: Times) -> StoredData | None:
         """Async twin of :meth:`_insert`."""
+        return await sync_to_async(self._insert)(digest, texts, times)
 
     @abstractmethod
     def _update(self, digest: str, change: Change) -> StoredData | None:
@@ -80,9 +84,9 @@ class Operations(ABC):
         laid over what is stored then. With ``new_digest``, the session has that digest afterwards.
         """
 
-    @abstractmethod
     async def _aupdate(self, digest: str, change: Change) -> StoredData | None:
         """Async twin of :meth:`_update`."""
+        return await sync_to_async(self._update)(digest, change)
 
     @abstractmethod
     def _replace(self, digest: str, found: StoredData, texts: Texts, times: Times) -> bool:
@@ -95,17 +99,17 @@ class Operations(ABC):
     def _renew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
         """Store a later last access and the end that follows from it; False if it is gone."""
 
-    @abstractmethod
     async def _arenew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
         """Async twin of :meth:`_renew`."""
+        return await sync_to_async(self._renew)(digest, loaded, accessed)
 
     @abstractmethod
     def _remove(self, digest: str) -> None:
         """Delete a session, if it is there."""
 
-    @abstractmethod
     async def _aremove(self, digest: str) -> None:
         """Async twin of :meth:`_remove`."""
+        return await sync_to_async(self._remove)(digest)
 
     @abstractmethod
     def _remove_if(self, digest: str, found: StoredData) -> bool:
@@ -118,6 +122,6 @@ class Operations(ABC):
     def _has(self, digest: str) -> bool:
         """Return whether a session is stored."""
 
-    @abstractmethod
     async def _ahas(self, digest: str) -> bool:
         """Async twin of :meth:`_has`."""
+        return await sync_to_async(self._has)(digest)

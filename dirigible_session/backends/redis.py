@@ -11,13 +11,10 @@ there is never taken for one that is gone.
 
 from __future__ import annotations
 
-from typing import cast
-
 from dirigible_session.lifecycle import Times
 
 from . import redis_steps as steps
 from .base import EngineBase
-from .loaded import UnreadData
 from .mapping import Texts
 from .operations import Change, StoredData
 from .redis_clients import adrive, drive, target
@@ -34,9 +31,6 @@ class SessionStore(RedisListing, EngineBase):
 
     def _context(self) -> Context:
         return Context(target().keys, self.end_of, self.get_session_cookie_age, self.grace)
-
-    def _data_of(self, stored: StoredData) -> UnreadData:
-        return UnreadData(cast("StoredHash", stored))
 
     def _read(self, digest: str) -> StoredHash | None:
         return drive(steps.read(self._context(), digest))

@@ -53,8 +53,6 @@ class StoredHash:
     listed: tuple[float, str | None] = UNLISTED
     #: Why nothing can be decoded.
     error: str = ""
-    #: See ``StoredData.has_news``.
-    has_news: bool = False
 
     @cached_property
     def _texts(self) -> Texts:

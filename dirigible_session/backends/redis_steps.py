@@ -178,10 +178,7 @@ def _settle(
     save = Save(new, times, stored=written)
     if not _is_same(texts, written.texts) or times != written.times:
         save = _replacement(new, texts, times)
-    settled = yield from _save(context, save)
-    if settled is not None:
-        settled.has_news = not _is_same(texts, change.texts)
-    return settled
+    return (yield from _save(context, save))
 
 
 def _is_same(texts: Texts, others: Texts) -> bool:

@@ -28,10 +28,6 @@ class Row:
     times: Times
     expires: float | None
     version: int
-    #: See ``StoredData.has_news``.
-    has_news: bool = False
-    #: What it becomes again if the transaction that stored it is rolled back.
-    undone: Row | None = None
 
     @classmethod
     def of(
@@ -53,12 +49,9 @@ class Row:
         times: Times,
         expires: float | None,
         version: int,
-        *,
-        has_news: bool = False,
-        undone: Row | None = None,
     ) -> Row:
         """Return a row to store these attributes."""
-        row = cls(mapping.to_document(texts), times, expires, version, has_news, undone)
+        row = cls(mapping.to_document(texts), times, expires, version)
         vars(row)["texts"] = texts
         return row
 
@@ -70,26 +63,9 @@ class Row:
         except ValueError:
             return {}
 
-    def guard(self) -> dict[str, Any]:
-        """Return the conditions under which the table holds this, but for touches.
-
-        A touch leaves the version alone. After a rollback, a rival's version may be the same as the
-        one that was undone, so where there may have been one, the version alone tells nothing.
-        """
-        if self.undone is None:
-            return {"version =": self.version}
-        return {
-            "version =": self.version,
-            "accessed =": self.times.accessed,
-            "session_data =": self.document,
-        }
-
-    def goes_back_to(self, stored: Row) -> bool:
-        """Return whether a rollback made what is ``stored`` of this, but for touches."""
-        row = self.undone
-        while row and (row.version, row.document) != (stored.version, stored.document):
-            row = row.undone
-        return row is not None
+    def text_of(self, name: str) -> str | None:
+        """Return the JSON text of an attribute, None where there is none; ValueError if damaged."""
+        return mapping.to_texts(self.parsed()).get(name)
 
     def parsed(self) -> dict[str, Any]:
         """Return the attributes, parsed afresh; ValueError if they can't be decoded."""

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from django import template
 
-from dirigible_session import facade
+from dirigible_session import context, facade
 from dirigible_session.inspection import Redactor, attributes_of, texts
-from dirigible_session.scopes import current_tracker
 
 if TYPE_CHECKING:
-    from dirigible_session.tracking import Tracker
+    from dirigible_session.visit import Visit
 
 register = template.Library()
 
@@ -41,25 +40,25 @@ def session_info() -> dict[str, Any]:
     """
     if not facade.is_valid():
         return {"has_request": False}
-    tracker = current_tracker("session_info")
-    tracker.load_data()
-    attributes = attributes_of(tracker.data)
+    visit = context.require("session_info").visit
+    visit.load_data()
+    attributes = attributes_of(visit.data)
     shown = dict(islice(attributes.items(), MOST_ATTRIBUTES))
     return {
         "has_request": True,
-        "handle": tracker.handle,
-        "is_new": not tracker.known,
-        "created": datetime.fromtimestamp(tracker.times.created, timezone.utc),
-        "last_accessed": datetime.fromtimestamp(tracker.times.accessed, timezone.utc),
-        "idle_limit": _idle_limit(tracker),
+        "handle": visit.handle,
+        "is_new": not visit.known,
+        "created": datetime.fromtimestamp(visit.times.created, timezone.utc),
+        "last_accessed": datetime.fromtimestamp(visit.times.accessed, timezone.utc),
+        "idle_limit": _idle_limit(visit),
         "attributes": [
             (texts.shortened(name, LONGEST_NAME), texts.value_in_short(value, LONGEST_VALUE))
-            for name, value in Redactor(tracker.request).redacted(shown).items()
+            for name, value in Redactor(visit.request).redacted(shown).items()
         ],
         "more": len(attributes) - len(shown),
     }
 
 
-def _idle_limit(tracker: Tracker) -> str:
-    seconds = tracker.max_inactive_interval
+def _idle_limit(visit: Visit) -> str:
+    seconds = visit.max_inactive_interval
     return f"{seconds} s ({texts.in_units(seconds)})" if seconds > 0 else "never times out"

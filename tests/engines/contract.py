@@ -297,7 +297,7 @@ class EngineContract:
             rival["n"] = rivals
         api.save(rival)
         api.cycle_key(store)
-        assert api.get(store, "n") == rivals
+        assert api.get(store, "n") == 1
         api.save(store)
         assert self.content(store.session_key).get("n") == rivals
 

