@@ -112,8 +112,8 @@ def loop_with_iterator() -> int:
 
 def read() -> int:
     """Decode each session with this package's reader."""
-    from dirigible_session.backends.listing import Query
     from dirigible_session.inspection import Inspector
+    from dirigible_session.stored import Query
 
     return sum(stored.data is not None for stored in Inspector().stored(Query(now=time.time())))
 

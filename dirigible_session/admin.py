@@ -12,7 +12,7 @@ from django.utils.html import format_html
 
 from .handles import HANDLE_LENGTH, digest
 from .inspection import Inspector, Selection
-from .inspection.reporting import utc
+from .inspection.records import utc
 from .models import Session
 
 if TYPE_CHECKING:

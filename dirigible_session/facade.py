@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.apps import apps
 
-from . import context
-from .attributes import IMMUTABLE, RESERVED, checked_name, is_name
-from .context import aopen_session, open_session, use_request
+from .current import context
+from .current.attributes import checked_name
+from .current.context import aopen_session, open_session, use_request
+from .stored import IMMUTABLE, RESERVED, is_name
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-    from .visit import Visit
+    from .current.visit import Visit
 
 __all__ = [
     "achange_session_id",
@@ -114,7 +115,7 @@ def get_attribute(name: str, default: Any = None) -> Any:
     if type(name) is not str or name[:1] == RESERVED or not name.isascii():
         name = checked_name(name)
     # One call where session.get() would make three: this is the package's hot path.
-    data = session._get_session()  # type: ignore[attr-defined]
+    data = session._get_session()
     value = data.get(name, default)
     if type(value) not in IMMUTABLE and name in data:
         current.visit.attributes.watch(name, value)

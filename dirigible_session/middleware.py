@@ -12,9 +12,9 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ImproperlyConfigured
 
 from .conf import conf
-from .context import Current
+from .current.context import Current
+from .current.visit import Visit, begin
 from .exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
-from .visit import Visit, begin
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
+from django.utils.module_loading import import_string
 
-from .backends.mapping import USER_ID_LENGTH
 from .handles import DIGEST_LENGTH
+from .stored import USER_ID_LENGTH
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -79,10 +80,10 @@ class AbstractSession(models.Model):
 
     @classmethod
     def get_session_store_class(cls) -> type[Any]:
-        """Return the engine whose table this is."""
-        from .backends.db import SessionStore
-
-        return SessionStore
+        """Return the store class of the engine whose table this is."""
+        # By name, since the engine stands on its table.
+        store_class: type[Any] = import_string("dirigible_session.backends.db.SessionStore")
+        return store_class
 
     def get_decoded(self) -> dict[str, Any]:
         """Return the session's data; {} if it is damaged, which is logged."""

@@ -29,9 +29,10 @@ from django.apps import apps
 from django.conf import settings
 from django.test import AsyncClient, Client, RequestFactory
 
-from . import context, facade, lifecycle
+from . import facade, lifecycle
+from .current import context
+from .current.visit import CookieVisit, begin
 from .lifecycle import Times
-from .visit import CookieVisit, begin
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase

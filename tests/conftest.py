@@ -15,6 +15,16 @@ from django.contrib.sessions.backends import file
 from django.core.cache import caches
 from django.utils import timezone as django_timezone
 
+from .stores import (  # noqa: F401
+    api,
+    db_engine,
+    queries,
+    redis_anywhere,
+    redis_cluster,
+    redis_cluster_url,
+    redis_server,
+    redis_server_url,
+)
 from .visiting import Visitor
 
 STOCK_ENGINES = ("db", "cached_db", "cache", "file", "signed_cookies")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .engines.redis_servers import binary
+from .redis_servers import binary
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,7 +12,7 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.demonstration import PATIENCE, serving, until_it_stays_up
+from .demonstration import PATIENCE, serving, until_it_stays_up
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from urllib.error import URLError
 
 import pytest
 
-from tests.demonstration import (
+from .demonstration import (
     MANAGE,
     PATIENCE,
     ROOT,

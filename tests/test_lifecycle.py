@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from dirigible_session import lifecycle
-from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, LAST_DATE, TIMES_KEY, Times
+from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, LAST_DATE, Times
 
 DAY = 86400
 COOKIE_AGE = 14 * DAY

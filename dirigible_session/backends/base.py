@@ -58,9 +58,10 @@ from django.utils.crypto import get_random_string
 from dirigible_session import handles, lifecycle
 from dirigible_session.conf import conf
 from dirigible_session.lifecycle import Times
+from dirigible_session.stored import from_document
 
 from . import mapping
-from .loaded import LoadedData, log_damage
+from .data import LoadedData, log_damage
 from .mapping import Delta
 from .operations import Change, Operations, StoredData
 
@@ -132,7 +133,7 @@ class EngineBase(Operations, SessionBase):
     def decode(self, session_data: bytes | str) -> dict[str, Any]:
         """Return the data of a JSON text; {} if it is damaged, which is logged."""
         try:
-            return mapping.from_document(session_data)
+            return from_document(session_data)
         except ValueError:
             log_damage()
             return {}
@@ -153,7 +154,7 @@ class EngineBase(Operations, SessionBase):
     async def _adata(self, *, no_load: bool = False) -> dict[str, Any]:
         return await self._aget_session(no_load)  # type: ignore[attr-defined, no-any-return]
 
-    def _admitted(self, stored: StoredData | None) -> dict[str, Any]:
+    def _admitted(self, stored: StoredData | None) -> Any:
         if stored is None or (stored.expires is not None and stored.expires <= time.time()):
             self._forget()
             return {}

@@ -14,27 +14,17 @@ from typing import Any
 from django.contrib.auth import SESSION_KEY
 
 from dirigible_session.lifecycle import Times
+from dirigible_session.stored import USER_ID_LENGTH
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 #: JSON text by attribute, in the order in which the attributes were first set.
 Texts = Mapping[str, str]
 
-#: As long as a user's primary key may be to be found by it.
-USER_ID_LENGTH = 255
-
 
 def to_text(value: object) -> str:
     """Return a value as JSON; TypeError or ValueError if it can't be."""
     return _encode(value)
-
-
-def from_text(text: bytes | str) -> Any:
-    """Return the value of a JSON text; ValueError if it is none, or nested too deep to be read."""
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
 
 
 def to_texts(data: Mapping[Any, Any]) -> dict[str, str]:
@@ -54,14 +44,6 @@ def _key_text(name: object) -> str:
 def to_document(texts: Texts) -> str:
     """Return one JSON object that holds all attributes."""
     return "{" + ",".join(f"{_encode(name)}:{text}" for name, text in texts.items()) + "}"
-
-
-def from_document(document: bytes | str) -> dict[str, Any]:
-    """Return the attributes that a JSON object holds; ValueError if it is none."""
-    data = from_text(document)
-    if not isinstance(data, dict):
-        raise ValueError(f"a JSON object is expected, not {type(data).__name__}")
-    return data
 
 
 @dataclass(frozen=True)

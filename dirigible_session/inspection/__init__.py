@@ -11,6 +11,8 @@ shows no session key and no secret unless it is told to.
 
 from __future__ import annotations
 
+from dirigible_session.stored import StoredSession, attributes_of
+
 from .errors import (
     AmbiguousHandle,
     InspectionError,
@@ -24,12 +26,13 @@ from .errors import (
     WrongSetting,
 )
 from .inspector import Inspector
-from .records import COLUMNS, KeyedSession, RecordState, SessionRecord
+from .records import COLUMNS, RecordState, SessionRecord, Summary
 from .redaction import Redactor
-from .reporting import attributes_of
 from .selection import AttributeFilter, Selection, parsed_duration
-from .summary import Summary
 from .users import find_user_id
+
+#: The former name of a stored session with its key.
+KeyedSession = StoredSession
 
 __all__ = [
     "COLUMNS",

@@ -10,10 +10,9 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from . import texts
-from .records import COLUMNS, REVEALED_COLUMNS, SessionRecord
-from .summary import Summary
-from .trees import contents, rebuilt
+from . import display as texts
+from .nested import contents, rebuilt
+from .records import COLUMNS, REVEALED_COLUMNS, SessionRecord, Summary
 
 #: Deeper than this, Python's encoder may not go.
 DEEPEST = 600

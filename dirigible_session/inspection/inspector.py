@@ -9,10 +9,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dirigible_session import handles, signals
-from dirigible_session.backends.listing import Query
-from dirigible_session.notices import Notices
+from dirigible_session.stored import Query
 
-from .engines import can_list, keyed_reader, store_class_of
 from .errors import (
     MOST_LISTED,
     AmbiguousHandle,
@@ -22,16 +20,15 @@ from .errors import (
     guarded,
     opening,
 )
-from .records import KeyedSession, SessionRecord
-from .reporting import Judged, Reporter, user_id_of
+from .readers import can_list, keyed_reader, store_class_of
+from .records import Judged, Reporter, SessionRecord, Summary, summarized, user_id_of
 from .selection import Selection
-from .summary import Summary, summarized
 from .users import Usernames
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
 
-    from dirigible_session.backends.listing import StoredSession
+    from dirigible_session.stored import StoredSession
 
 #: Usernames are looked up for so many sessions at a time, or for so many bytes of them.
 BATCH = 500
@@ -73,7 +70,7 @@ class Inspector:
     def stored(self, query: Query) -> Iterator[StoredSession]:
         """Walk the sessions as stored, with their data as it is: nothing is redacted.
 
-        Sessions of Django's engines come as :class:`~.records.KeyedSession`, with their key.
+        Sessions of Django's engines come with their key.
         ``query`` is what the store may decide by itself; more than it asks for may come.
         """
         if self._keyed is not None:
@@ -144,7 +141,7 @@ class Inspector:
     def _is_there(self, stored: StoredSession) -> bool:
         # Django's file engine says nothing where it may not delete, and no engine of Django's
         # deletes a session whose key is too short to be one. Our own engines say it.
-        return isinstance(stored, KeyedSession) and self.store_class().exists(stored.session_key)
+        return stored.session_key is not None and self.store_class().exists(stored.session_key)
 
     def _end(self, stored: StoredSession) -> bool:
         try:
@@ -152,14 +149,14 @@ class Inspector:
         except LookupError:
             # It ended by itself meanwhile.
             return False
-        notices = Notices(session, None)
+        notices = signals.Outbox(session, None)
         notices.note(signals.session_invalidated, handle=stored.digest[: handles.HANDLE_LENGTH])
         notices.send()
         session.flush()
         return True
 
     def _opened(self, stored: StoredSession) -> SessionBase:
-        if not isinstance(stored, KeyedSession):
+        if stored.session_key is None:
             session: SessionBase = self.store_class.by_digest(stored.digest)
             return session
         session = self.store_class(stored.session_key)

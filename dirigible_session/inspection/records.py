@@ -1,14 +1,21 @@
-"""What a reader gives: a session as stored, and a session as shown."""
+"""What the readers' sessions look like to people: records, their states, and counts of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal, NamedTuple
 
-from dirigible_session.backends.listing import StoredSession
+from dirigible_session import handles, lifecycle
+from dirigible_session.conf import PREFIX, conf
 from dirigible_session.lifecycle import Times
+from dirigible_session.stored import StoredSession, attributes_of
+
+from .errors import WrongSetting
+from .redaction import Redactor
+from .users import USER_KEY
 
 RecordState = Literal["active", "expired", "unreadable"]
 
@@ -26,37 +33,6 @@ COLUMNS = (
     "attributes",
 )
 REVEALED_COLUMNS = (*COLUMNS, "session_key")
-
-
-@dataclass(frozen=True, init=False)
-class KeyedSession(StoredSession):
-    """A stored session of an engine that keeps session keys, as the stock engines do.
-
-    Whoever holds the key holds the session: it is for tools that copy or end sessions, and not to
-    be shown.
-    """
-
-    session_key: str = field(default="", repr=False)
-
-    def __init__(
-        self,
-        digest: str,
-        data: Mapping[str, Any] | None,
-        times: Times | None,
-        expires: float | None,
-        size: int,
-        error: str,
-        session_key: str,
-    ) -> None:
-        # What a dataclass writes for a frozen class takes three times as long, for each of many.
-        fields = self.__dict__
-        fields["digest"] = digest
-        fields["data"] = data
-        fields["times"] = times
-        fields["expires"] = expires
-        fields["size"] = size
-        fields["error"] = error
-        fields["session_key"] = session_key
 
 
 @dataclass(slots=True)
@@ -86,3 +62,165 @@ class SessionRecord:
     session_key: str | None = None
     #: Why the session is unreadable.
     error: str = ""
+
+
+BAD_EXPIRY = "expiry is neither a number nor a date"
+
+#: Stands in for times that are unknown where only the interval is asked for.
+_NO_TIMES = Times(0, 0)
+
+
+class Judged(NamedTuple):
+    """A stored session, and what its expiry makes of it."""
+
+    stored: StoredSession
+    state: RecordState
+    #: When it ends, in seconds since the epoch; None: never, or unknown.
+    end: float | None
+    interval: int | None
+    #: Why it is unreadable.
+    reason: str
+
+
+class Reporter:
+    """Makes records, all as of one moment and by one rule of redaction."""
+
+    def __init__(self, *, cookie_age: int, now: float, reveal: bool) -> None:
+        """Find what binds all sessions; WrongSetting, UnknownFilter if that makes no sense."""
+        self.now = now
+        self._reveal = reveal
+        _check_seconds("SESSION_COOKIE_AGE", cookie_age)
+        self._cookie_age = cookie_age
+        self._absolute_timeout = conf.absolute_timeout
+        if self._absolute_timeout is not None:
+            _check_seconds(f"{PREFIX}ABSOLUTE_TIMEOUT", self._absolute_timeout)
+        self._redacted = Redactor().redacted
+
+    def judged(self, stored: StoredSession) -> Judged:
+        """Return what there is to say of a session's state."""
+        if stored.data is None:
+            return Judged(stored, "unreadable", stored.expires, None, stored.error)
+        try:
+            end = self._end(stored.data, stored)
+            interval = self._interval(stored.data, stored.times)
+        except (ValueError, TypeError, OverflowError):
+            return Judged(stored, "unreadable", stored.expires, None, BAD_EXPIRY)
+        is_active = end is None or end > self.now
+        return Judged(stored, "active" if is_active else "expired", end, interval, "")
+
+    def _end(self, data: Mapping[str, Any], stored: StoredSession) -> float | None:
+        if stored.times is None:
+            return stored.expires
+        end = lifecycle.end_of(
+            data,
+            stored.times,
+            cookie_age=self._cookie_age,
+            absolute_timeout=self._absolute_timeout,
+        )
+        if end is None:
+            # A store that knows one expiry only has one for a session that never times out too.
+            return stored.expires if (stored.expires or self.now + 1) <= self.now else None
+        return end if stored.expires is None else min(end, stored.expires)
+
+    def record(self, judged: Judged, username: str | None) -> SessionRecord:
+        """Return what is shown of a stored session; secrets and key only when revealing."""
+        stored, state, end, interval, reason = judged
+        data = stored.data if stored.data is not None and state != "unreadable" else {}
+        attributes = attributes_of(data)
+        times = stored.times
+        return SessionRecord(
+            digest=stored.digest,
+            handle=stored.digest[: handles.HANDLE_LENGTH],
+            state=state,
+            user_id=user_id_of(data),
+            username=username,
+            created=None if times is None else utc(times.created),
+            last_accessed=None if times is None else utc(times.accessed),
+            expires=None if end is None else utc(end),
+            max_inactive_interval=interval,
+            size=stored.size,
+            attributes=attributes if self._reveal else self._redacted(attributes),
+            session_key=stored.session_key if self._reveal else None,
+            error=reason,
+        )
+
+    def _interval(self, data: Mapping[str, Any], times: Times | None) -> int:
+        return lifecycle.max_inactive_interval(
+            data, times or _NO_TIMES, cookie_age=self._cookie_age, now=self.now
+        )
+
+
+def _check_seconds(setting: str, value: object) -> None:
+    # No session is to be called unreadable, and be ended as such, because a setting is wrong.
+    if not lifecycle.is_seconds(value):
+        kind = type(value).__name__
+        raise WrongSetting(f"{setting} is no number of seconds that dates can bear: {kind}.")
+
+
+def user_id_of(data: Mapping[str, Any] | None) -> str | None:
+    """Return the primary key of who is logged in, as the session holds it; None if nobody is."""
+    user_id = None if data is None else data.get(USER_KEY)
+    return None if user_id is None else str(user_id)
+
+
+def utc(timestamp: float) -> datetime | None:
+    """Return a moment as an aware datetime in UTC; None for one that is beyond dates."""
+    try:
+        return datetime.fromtimestamp(timestamp, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts of sessions."""
+
+    active: int
+    expired: int
+    unreadable: int
+    #: Of those that are readable: somebody is logged in, or nobody.
+    authenticated: int
+    anonymous: int
+    #: Different users among the authenticated.
+    users: int
+    #: Bytes as stored, of all sessions and of the largest.
+    bytes: int
+    largest: int
+    #: When the oldest was created, in UTC; None where unknown.
+    oldest: datetime | None
+    #: How many sessions have an attribute of a name, the most frequent first.
+    attributes: dict[str, int]
+
+
+def summarized(sessions: Iterable[Judged]) -> Summary:
+    """Count sessions. Memory grows with the different users and names of attributes, no more."""
+    states: Counter[str] = Counter()
+    names: Counter[str] = Counter()
+    users: set[str] = set()
+    authenticated = total = largest = 0
+    oldest = float("inf")
+    for stored, state, *_ in sessions:
+        states[state] += 1
+        total += stored.size
+        largest = max(largest, stored.size)
+        if state == "unreadable" or stored.data is None:
+            continue
+        user_id = user_id_of(stored.data)
+        if user_id is not None:
+            authenticated += 1
+            users.add(user_id)
+        names.update(attributes_of(stored.data).keys())
+        if stored.times is not None:
+            oldest = min(oldest, stored.times.created)
+    return Summary(
+        active=states["active"],
+        expired=states["expired"],
+        unreadable=states["unreadable"],
+        authenticated=authenticated,
+        anonymous=states["active"] + states["expired"] - authenticated,
+        users=len(users),
+        bytes=total,
+        largest=largest,
+        oldest=utc(oldest),
+        attributes=dict(sorted(names.items(), key=lambda named: (-named[1], named[0]))),
+    )

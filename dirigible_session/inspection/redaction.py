@@ -9,9 +9,9 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 from django.views.debug import SafeExceptionReporterFilter
 
+from .display import name_as_text
 from .errors import UnknownFilter, said
-from .texts import name_as_text
-from .trees import PLAIN, contents, rebuilt
+from .nested import PLAIN, contents, rebuilt
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dirigible_session.attributes import RESERVED
-from dirigible_session.backends.listing import Query, State
+from dirigible_session.stored import RESERVED, Query, State
 
 from .users import USER_KEY
 
 if TYPE_CHECKING:
-    from dirigible_session.backends.listing import StoredSession
+    from dirigible_session.stored import StoredSession
 
     from .records import RecordState
 

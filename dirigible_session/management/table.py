@@ -14,7 +14,8 @@ from django_rich.management import RichCommand
 from rich.cells import cell_len, set_cell_size
 from rich.style import Style
 
-from dirigible_session.inspection import SessionRecord, Summary, texts
+from dirigible_session.inspection import SessionRecord, Summary
+from dirigible_session.inspection import display as texts
 
 GAP = "  "
 

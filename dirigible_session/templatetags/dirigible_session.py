@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from django import template
 
-from dirigible_session import context, facade
-from dirigible_session.inspection import Redactor, attributes_of, texts
+from dirigible_session import facade
+from dirigible_session.current import context
+from dirigible_session.inspection import Redactor, attributes_of
+from dirigible_session.inspection import display as texts
 
 if TYPE_CHECKING:
-    from dirigible_session.visit import Visit
+    from dirigible_session.current.visit import Visit
 
 register = template.Library()
 

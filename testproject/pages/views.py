@@ -13,12 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from dirigible_session import session
 
-from .examples import (
-    async_attribute_example,
-    attribute_example,
-    put_into_cart,
-    take_out_of_cart,
-)
+from .examples import async_attribute_example, attribute_example, put_into_cart, take_out_of_cart
 from .forms import PRODUCTS, IdleLimitForm, ProductForm
 
 

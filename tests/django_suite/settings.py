@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from tests.settings import *  # noqa: F403
-from tests.settings import INSTALLED_APPS
+from ..settings import *  # noqa: F403
+from ..settings import INSTALLED_APPS
 
 sys.path.insert(0, os.path.join(os.environ["DJANGO_SUITE_SOURCE"], "tests"))
 

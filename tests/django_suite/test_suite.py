@@ -18,7 +18,7 @@ from pathlib import Path
 import django
 import pytest
 
-from tests.engines.redis_servers import running, with_prefix
+from tests.redis_servers import running, with_prefix
 
 ROOT = Path(__file__).parents[2]
 

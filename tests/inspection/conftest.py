@@ -1,13 +1,7 @@
-"""Fixtures: sessions in a store, and a Redis of one's own."""
+"""Fixtures: sessions in a store, and their records."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,35 +32,3 @@ def read() -> Any:
         return list(Inspector().records(Selection(**selection), reveal=reveal))
 
     return read
-
-
-@pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Redis server that is started for the tests."""
-    redis = pytest.importorskip("redis")
-    server = shutil.which("redis-server")
-    if server is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("no redis-server here")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    process = subprocess.Popen(
-        [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)],
-        stdout=subprocess.DEVNULL,
-    )
-    client = redis.Redis(port=port)
-    try:
-        for _ in range(200):
-            try:
-                client.ping()
-                break
-            except redis.ConnectionError:
-                time.sleep(0.05)
-        else:
-            pytest.fail("redis-server does not answer")
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        client.close()
-        process.terminate()
-        process.wait()

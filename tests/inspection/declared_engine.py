@@ -8,8 +8,8 @@ from typing import Any
 
 from django.contrib.sessions.backends.base import SessionBase
 
-from dirigible_session.backends.listing import Query, StoredSession
 from dirigible_session.lifecycle import Times
+from dirigible_session.stored import Query, StoredSession
 
 
 @dataclass

@@ -13,7 +13,8 @@ from django_rich.management import RichCommand
 from rich.console import Console
 from rich.progress import track
 
-from dirigible_session.inspection import Inspector, SessionRecord, Summary, formats, texts
+from dirigible_session.inspection import Inspector, SessionRecord, Summary, formats
+from dirigible_session.inspection import display as texts
 from dirigible_session.management import options as shared
 from dirigible_session.management.output import write_out, written_file
 from dirigible_session.management.table import Table, summary_lines

@@ -13,7 +13,7 @@ from django.core.management import CommandError
 from django_rich.management import RichCommand
 
 from dirigible_session.inspection import Inspector, Selection, Summary
-from dirigible_session.inspection.texts import sessions
+from dirigible_session.inspection.display import sessions
 from dirigible_session.management import options as shared
 from dirigible_session.management.output import write_out
 from dirigible_session.management.table import Table

@@ -11,12 +11,12 @@ from django.core.management import BaseCommand, CommandError
 
 from dirigible_session.backends.base import EngineBase
 from dirigible_session.handles import HANDLE_LENGTH
-from dirigible_session.inspection.engines import store_class_of
+from dirigible_session.inspection.display import harmless, sessions
 from dirigible_session.inspection.errors import answering, opening
-from dirigible_session.inspection.texts import harmless, sessions
+from dirigible_session.inspection.readers import store_class_of
 from dirigible_session.management.options import reasons
 from dirigible_session.management.output import write_out
-from dirigible_session.moving import Counts, Move
+from dirigible_session.transfer import Counts, Move
 
 
 class Command(BaseCommand):

@@ -1,0 +1,151 @@
+"""A session's data as this request sees it: it tells what of it the store does not have yet."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+from dirigible_session.stored import IMMUTABLE, from_json
+
+from . import mapping
+from .mapping import Delta
+from .operations import StoredData
+
+_MISSING: Any = object()
+
+
+class LoadedData(MutableMapping[str, Any]):
+    """A session's data, of which single attributes can be looked up without the others.
+
+    What a request has seen stays as it saw it, whatever other requests store meanwhile. What it
+    set, and what differs from its text in the store at that time, is what a save has to store.
+    """
+
+    def __init__(self, stored: StoredData, values: dict[str, Any] | None = None) -> None:
+        """Begin with what is stored; ``values`` are the same, if they are parsed already."""
+        self.stored = stored
+        #: What was looked up, or set; and what of it is as it was looked up.
+        self._values: dict[str, Any] = {} if values is None else values
+        self._given = self._values.copy()
+        #: The texts in the store of what was looked up; of all the others, where all were.
+        self._texts: dict[str, str] = {}
+        self._rest = None if values is None else stored
+        #: What was set, even to what it was: another request may have set something else.
+        self._set: set[str] = set()
+        self._is_whole = values is not None
+        self._is_damaged = False
+        self._lock = threading.Lock()
+
+    def get(self, name: Any, default: Any = None) -> Any:
+        """Return an attribute, or ``default``."""
+        value = self._values.get(name, _MISSING)
+        if value is _MISSING and not self._is_whole and isinstance(name, str):
+            value = self._look_up(name)
+        return default if value is _MISSING else value
+
+    def __getitem__(self, name: str) -> Any:
+        value = self.get(name, _MISSING)
+        if value is _MISSING:
+            raise KeyError(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return self.get(name, _MISSING) is not _MISSING
+
+    def _look_up(self, name: str) -> Any:
+        try:
+            text = self.stored.text_of(name)
+            value = _MISSING if text is None else from_json(text)
+        except ValueError:
+            # All of it is damaged then.
+            self.read()
+            return self._values.get(name, _MISSING)
+        with self._lock:
+            # Another thread may have been faster.
+            if text is not None and not self._is_whole and name not in self._values:
+                self._values[name] = self._given[name] = value
+                self._texts[name] = text
+            return self._values.get(name, _MISSING)
+
+    def read(self) -> None:
+        """Parse all attributes."""
+        with self._lock:
+            if self._is_whole:
+                return
+            try:
+                values = self.stored.parsed()
+            except ValueError:
+                values, self._is_damaged, self._given = {}, True, {}
+                self._values = {name: self._values[name] for name in self._set}
+                log_damage()
+            # What was set anew stands behind what was there.
+            self._given = values | self._given
+            self._values = values | self._values
+            self._rest, self._is_whole = self.stored, True
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        with self._lock:
+            self._values[name] = value
+            if isinstance(name, str):
+                self._set.add(name)
+
+    def __delitem__(self, name: str) -> None:
+        self.read()
+        del self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self.read()
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        self.read()
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
+    def delta(self) -> Delta:
+        """Return what was changed; TypeError or ValueError if JSON can't hold it."""
+        with self._lock:
+            if self._rest is not None:
+                self._texts, self._rest = {**self._rest.texts, **self._texts}, None
+            values, anew, before = self._values.copy(), frozenset(self._set), self._texts
+            is_whole = self._is_whole
+        after = {}
+        for name, value in values.items():
+            # The same object, and one that can't be changed in place, has the same text.
+            if type(value) in IMMUTABLE and self._given.get(name, _MISSING) is value:
+                after[name] = before[name]
+            else:
+                after.update(mapping.to_texts({name: value}))
+        if self._is_damaged:
+            return Delta(after, clears=True, anew=anew)
+        if is_whole:
+            return mapping.delta(before, after, anew)
+        changed = {n: text for n, text in after.items() if n in anew or before.get(n) != text}
+        return Delta(changed, anew=anew)
+
+    def saved(self, delta: Delta, stored: StoredData) -> None:
+        """Take note that what was changed is stored now."""
+        with self._lock:
+            self.stored, self._is_damaged = stored, False
+            kept = {} if delta.clears else self._texts
+            self._texts = {n: text for n, text in kept.items() if n not in delta.removed}
+            self._texts |= delta.changed
+            self._set -= delta.anew
+            for name in delta.changed:
+                # It may have been set again meanwhile, so its text has to tell.
+                self._given.pop(name, None)
+
+
+def log_damage() -> None:
+    """Log, as Django's own engines do, that stored data can't be decoded."""
+    logging.getLogger("django.security.SuspiciousSession").warning("Session data corrupted")

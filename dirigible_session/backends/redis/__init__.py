@@ -1,0 +1,80 @@
+"""Sessions in Redis or Valkey, one server or a cluster: for sites of many machines.
+
+One hash a session, a field an attribute. A load is one round trip, and so is a save: a script
+that writes what changed, if the session is still there, and lets it expire when it ends. The
+server is found at ``DIRIGIBLE_SESSION_REDIS_URL``, see ``redis_url``. What is promised is written
+down in ``base``, how it is stored in ``redis_scripts``.
+
+Where Redis can't be reached or refuses to work, ``StoreUnavailable`` says why. A session that is
+there is never taken for one that is gone.
+"""
+
+from __future__ import annotations
+
+from dirigible_session.backends.base import EngineBase
+from dirigible_session.backends.mapping import Texts
+from dirigible_session.backends.operations import Change, StoredData
+from dirigible_session.lifecycle import Times
+
+from . import operations as steps
+from .client import adrive, drive, target
+from .listing import RedisListing
+from .operations import Context
+from .record import StoredHash
+from .scripts import Steps
+
+
+class SessionStore(RedisListing, EngineBase):
+    """A session in Redis."""
+
+    can_list = True
+
+    def _context(self) -> Context:
+        return Context(target().keys, self.end_of, self.get_session_cookie_age, self.grace)
+
+    def _read(self, digest: str) -> StoredHash | None:
+        return drive(steps.read(self._context(), digest))
+
+    async def _aread(self, digest: str) -> StoredHash | None:
+        return await adrive(steps.read(self._context(), digest))
+
+    def _insert(self, digest: str, texts: Texts, times: Times) -> StoredHash | None:
+        return drive(steps.insert(self._context(), digest, texts, times))
+
+    async def _ainsert(self, digest: str, texts: Texts, times: Times) -> StoredHash | None:
+        return await adrive(steps.insert(self._context(), digest, texts, times))
+
+    def _update(self, digest: str, change: Change) -> StoredHash | None:
+        return drive(_update(self._context(), digest, change))
+
+    async def _aupdate(self, digest: str, change: Change) -> StoredHash | None:
+        return await adrive(_update(self._context(), digest, change))
+
+    def _replace(self, digest: str, found: StoredData, texts: Texts, times: Times) -> bool:
+        return drive(steps.replace_if(self._context(), digest, found, texts, times))
+
+    def _renew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
+        return drive(steps.renew(self._context(), digest, loaded, accessed))
+
+    async def _arenew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
+        return await adrive(steps.renew(self._context(), digest, loaded, accessed))
+
+    def _remove(self, digest: str) -> None:
+        drive(steps.remove(self._context(), digest))
+
+    async def _aremove(self, digest: str) -> None:
+        await adrive(steps.remove(self._context(), digest))
+
+    def _remove_if(self, digest: str, found: StoredData) -> bool:
+        return drive(steps.remove_if(self._context(), digest, found))
+
+    def _has(self, digest: str) -> bool:
+        return drive(steps.has(self._context(), digest))
+
+    async def _ahas(self, digest: str) -> bool:
+        return await adrive(steps.has(self._context(), digest))
+
+
+def _update(context: Context, digest: str, change: Change) -> Steps[StoredHash | None]:
+    operation = steps.update if change.new_digest is None else steps.change_key
+    return operation(context, digest, change)

@@ -1,0 +1,210 @@
+"""Looking at all sessions in Redis, and cleaning up after those that ended."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, TypeVar
+
+from dirigible_session.backends.mapping import indexed_user
+from dirigible_session.handles import DIGEST_LENGTH
+from dirigible_session.stored import Query, StoredSession
+
+from . import record as mapping
+from .client import Client, clients
+from .operations import Context, delete_call, listed_call, unlisted_call
+from .record import StoredHash
+from .scripts import Call
+
+logger = logging.getLogger("dirigible_session")
+
+#: How many sessions are read at once.
+BATCH = 100
+
+#: Whatever else is there is nobody's session.
+_IS_DIGEST = re.compile(rb"[0-9a-f]{%d}" % DIGEST_LENGTH).fullmatch
+
+T = TypeVar("T")
+
+
+class RedisListing(ABC):
+    """What readers and ``clearsessions`` ask of the engine: sync only, in bounded memory."""
+
+    @abstractmethod
+    def _context(self) -> Context:
+        """Return what the operations of this store have in common."""
+
+    @classmethod
+    def list_stored(cls, query: Query) -> Iterator[StoredSession]:
+        """Walk the stored sessions that ``query`` asks for.
+
+        By SCAN on all nodes, unless it names a digest or a user. Redis may give a session twice
+        if its keys are being moved about meanwhile.
+        """
+        context = cls()._context()
+        client = clients.of_process()
+        if query.user_id is not None:
+            query = replace(query, user_id=indexed_user(query.user_id))
+        for digests in _batches(_digests(client, context, query)):
+            for stored, user in _read(client, context, digests):
+                if _is_wanted(stored, user, query):
+                    yield stored
+
+    @classmethod
+    def clear_expired(cls) -> None:
+        """Delete what is over, and mend the index of sessions by user.
+
+        Redis deletes what expires by itself. What is left are sessions that are over by limits
+        that were lowered since, entries of the index whose session is gone, and sessions that the
+        index lost. What was found is logged.
+        """
+        context = cls()._context()
+        client = clients.of_process()
+        removed = _clear_index(client, context)
+        ended, added = _clear_sessions(client, context)
+        logger.info(
+            "clearsessions: %d sessions that were over deleted; of the index of sessions by user, "
+            "%d entries removed and %d added.",
+            ended,
+            removed,
+            added,
+        )
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
+
+
+def _digests(client: Client, context: Context, query: Query) -> Iterator[str]:
+    if len(query.digest_prefix) == DIGEST_LENGTH:
+        yield query.digest_prefix
+    elif query.user_id is not None:
+        # What comes twice is remembered here: a user has a handful of sessions, not millions.
+        seen = set()
+        for member in client.scan_index(context.keys.user(query.user_id)):
+            digest = member.decode()
+            if digest.startswith(query.digest_prefix) and digest not in seen:
+                seen.add(digest)
+                yield digest
+    else:
+        yield from _scanned(client, context, query.digest_prefix)
+
+
+def _scanned(client: Client, context: Context, digest_prefix: str = "") -> Iterator[str]:
+    start = len(context.keys.session(""))
+    pattern = _literal(context.keys.session(digest_prefix)) + b"*"
+    for key in client.scan(pattern, "hash"):
+        if _IS_DIGEST(key[start:]):
+            yield key[start:].decode()
+
+
+def _literal(key: bytes) -> bytes:
+    return b"".join(b"\\" + bytes([c]) if c in b"*?[]\\^-" else bytes([c]) for c in key)
+
+
+def _read(
+    client: Client, context: Context, digests: Sequence[str]
+) -> Iterator[tuple[StoredSession, str | None]]:
+    calls = [Call(("HGETALL", context.keys.session(digest))) for digest in digests]
+    for digest, fields in zip(digests, client.read_many(calls), strict=True):
+        stored = mapping.parse(fields, context.end_of)
+        if stored is not None:
+            yield _record(digest, stored, mapping.size_of(fields)), stored.user
+
+
+def _record(digest: str, stored: StoredHash, size: int) -> StoredSession:
+    data: dict[str, Any] | None = None
+    error = stored.error
+    try:
+        data = stored.parsed()
+    except ValueError as problem:
+        error = error or mapping.damage(problem)
+    times = None if stored.error else stored.times
+    return StoredSession(digest, data, times, stored.expires, size, error)
+
+
+def _is_wanted(stored: StoredSession, user: str | None, query: Query) -> bool:
+    if query.user_id is not None and user != query.user_id:
+        return False
+    is_over = stored.expires is not None and stored.expires <= query.now
+    return query.state == "all" or stored.data is None or is_over is (query.state == "expired")
+
+
+def _clear_index(client: Client, context: Context) -> int:
+    """Remove the entries of sessions that are gone or another user's; return how many."""
+    removed = 0
+    pattern = _literal(context.keys.user("")) + b"*"
+    start = len(context.keys.user(""))
+    for key in client.scan(pattern, "zset"):
+        user = key[start:].decode("utf-8", "surrogatepass")
+        for digests in _batches(member.decode() for member in client.scan_index(key)):
+            found = dict(_read_heads(client, context, digests))
+            gone = [d for d in digests if d not in found or found[d].user != user]
+            if gone:
+                (count,) = client.run([Call(("ZREM", key, *gone))])
+                removed += count
+    return removed
+
+
+def _clear_sessions(client: Client, context: Context) -> tuple[int, int]:
+    """Delete sessions that are over, and see that the index knows the others; return counts."""
+    ended = added = 0
+    for digests in _batches(_scanned(client, context)):
+        now = time.time()
+        over: list[tuple[str, StoredHash]] = []
+        live: list[tuple[str, StoredHash]] = []
+        for digest, head in _read_heads(client, context, digests):
+            is_over = head.expires is not None and head.expires <= now
+            (over if is_over else live).append((digest, head))
+        ended += _end(client, context, over)
+        added += _list_anew(client, context, live, now)
+    return ended, added
+
+
+def _end(client: Client, context: Context, over: Sequence[tuple[str, StoredHash]]) -> int:
+    # Unless a visit came between.
+    answers = client.run([delete_call(context, digest, head) for digest, head in over])
+    ended = [found for found, answer in zip(over, answers, strict=True) if answer is not None]
+    client.run(
+        [
+            unlisted_call(context, digest, head.user)
+            for digest, head in ended
+            if head.user is not None
+        ]
+    )
+    return len(ended)
+
+
+def _list_anew(
+    client: Client, context: Context, live: Sequence[tuple[str, StoredHash]], now: float
+) -> int:
+    users = [(digest, head.user, head) for digest, head in live if head.user is not None]
+    known = client.read_many(
+        [Call(("ZSCORE", context.keys.user(user), digest)) for digest, user, _ in users]
+    )
+    calls = [
+        listed_call(context, digest, user, mapping.kept_until(head.expires, head.times), now)
+        for (digest, user, head), score in zip(users, known, strict=True)
+        if score is None
+    ]
+    client.run(calls)
+    return len(calls)
+
+
+def _read_heads(
+    client: Client, context: Context, digests: Sequence[str]
+) -> Iterator[tuple[str, StoredHash]]:
+    """Read what tells whether sessions are over and whose they are, and no other attribute."""
+    calls = [Call(("HMGET", context.keys.session(d), *mapping.HEAD)) for d in digests]
+    for digest, values in zip(digests, client.read_many(calls), strict=True):
+        fields = {n: v for n, v in zip(mapping.HEAD, values, strict=True) if v is not None}
+        stored = mapping.parse(fields, context.end_of)
+        if stored is not None:
+            yield digest, stored

@@ -1,0 +1,243 @@
+"""Between a session and the fields of its hash: pure functions, see ``redis_scripts``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+from django.contrib.auth import SESSION_KEY
+
+from dirigible_session import lifecycle
+from dirigible_session.backends import mapping
+from dirigible_session.backends.mapping import NO_CHANGE, Delta, Texts
+from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, LAG, Times
+from dirigible_session.stored import from_json
+
+#: Returns when a session with this data and these times ends; None: never.
+EndOf = Callable[[Mapping[str, Any], Times], "float | None"]
+Fields = Mapping[bytes, bytes]
+Pairs = list["bytes | str"]
+
+ATTRIBUTE = b"a:"
+
+#: The fields that tell whose a session is and when it ends.
+HEAD = (
+    b"created",
+    b"accessed",
+    b"interval",
+    b"serial",
+    b"listed",
+    ATTRIBUTE + EXPIRY_KEY.encode(),
+    ATTRIBUTE + SESSION_KEY.encode(),
+)
+
+
+#: Until when an index of a user's sessions knows one, and the JSON text of that user's id: never.
+UNLISTED: tuple[float, str | None] = (0.0, None)
+
+
+@dataclass(eq=False)
+class StoredHash:
+    """What Redis holds of one session."""
+
+    times: Times
+    #: When the session ends, in seconds since the epoch; None: never.
+    expires: float | None
+    #: The hash, which attributes are read from when they are asked for.
+    fields: Fields = field(default_factory=dict)
+    #: No place is higher. Grows with every change, so the same serial means the same attributes.
+    serial: int = 0
+    #: Until when an index of a user's sessions knows this one, and the JSON text of whose.
+    listed: tuple[float, str | None] = UNLISTED
+    #: Why nothing can be decoded.
+    error: str = ""
+
+    @cached_property
+    def _texts(self) -> Texts:
+        if self.error:
+            raise ValueError(self.error)
+        placed = []
+        for name, value in self.fields.items():
+            if name[:2] == ATTRIBUTE:
+                place, _, text = value.partition(b" ")
+                placed.append((int(place), name_of(name), text.decode()))
+        placed.sort()
+        return {name: text for _, name, text in placed}
+
+    @property
+    def texts(self) -> Texts:
+        """The JSON text of each attribute, in order; none if they can't be decoded."""
+        try:
+            return self._texts
+        except ValueError:
+            return {}
+
+    def text_of(self, name: str) -> str | None:
+        """Return the JSON text of one attribute, found without the others; None: there is none.
+
+        ValueError if it can't be decoded.
+        """
+        if self.error:
+            raise ValueError(self.error)
+        value = self.fields.get(field_of(name))
+        return None if value is None else value.partition(b" ")[2].decode()
+
+    def parsed(self) -> dict[str, Any]:
+        """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
+        texts = self._texts
+        # All in one go, since that is much faster than one by one.
+        values = from_json("[" + ",".join(texts.values()) + "]")
+        return dict(zip(texts, values, strict=True))
+
+    @property
+    def user(self) -> str | None:
+        """What the session's user is found by; None: nobody is logged in, or nobody can tell."""
+        return user_of(self.text_after(NO_CHANGE, SESSION_KEY))
+
+    def text_after(self, delta: Delta, name: str) -> str | None:
+        """Return the JSON text of an attribute after a change, found without the others.
+
+        None where there is none, or it can't be decoded.
+        """
+        if delta.clears or name in delta.removed or name in delta.changed:
+            return delta.changed.get(name)
+        try:
+            return self.text_of(name)
+        except ValueError:
+            return None
+
+    def after(
+        self,
+        delta: Delta,
+        times: Times,
+        expires: float | None,
+        listed: tuple[float, str | None],
+    ) -> StoredHash:
+        """Return what Redis holds once a change is stored, as far as the request knows it."""
+        fields = {} if delta.clears else dict(self.fields)
+        for name in delta.removed:
+            fields.pop(field_of(name), None)
+        serial = self.serial
+        for name, text in delta.changed.items():
+            key = field_of(name)
+            old = fields.get(key)
+            if old is None:
+                serial += 1
+            place = b"%d" % serial if old is None else old.partition(b" ")[0]
+            fields[key] = place + b" " + text.encode()
+        return StoredHash(times, expires, fields, serial, listed)
+
+
+#: What is stored of a session that is yet to be created.
+NOTHING = StoredHash(Times(0.0, 0.0), None)
+
+
+def user_of(text: str | bytes | None) -> str | None:
+    """Return what a user is found by whose id has this JSON text; None: there is no user."""
+    if not text:
+        return None
+    try:
+        return mapping.user_of({SESSION_KEY: from_json(text)})
+    except ValueError:
+        # Damaged, as a reader of the session is told: whoever it was, it loads as nobody.
+        return None
+
+
+@lru_cache(maxsize=1024)
+def field_of(name: str) -> bytes:
+    """Return the field of an attribute."""
+    # Any str can name one, half a surrogate pair too.
+    return ATTRIBUTE + name.encode("utf-8", "surrogatepass")
+
+
+def name_of(field: bytes) -> str:
+    """Return the attribute of a field."""
+    return field[len(ATTRIBUTE) :].decode("utf-8", "surrogatepass")
+
+
+def fields_of(answer: Fields | list[bytes]) -> Fields:
+    """Return the fields of an answer, which may give them as one list."""
+    if isinstance(answer, list):
+        return dict(zip(answer[::2], answer[1::2], strict=True))
+    return answer
+
+
+def parse(fields: Fields, end_of: EndOf) -> StoredHash | None:
+    """Return what a hash holds; None if it holds no session."""
+    accessed = fields.get(b"accessed")
+    if accessed is None:
+        return None
+    try:
+        interval = fields.get(b"interval")
+        times = Times(
+            float(fields[b"created"]), float(accessed), None if interval is None else int(interval)
+        )
+        stored = StoredHash(
+            times,
+            None,
+            fields,
+            serial=int(fields.get(b"serial", 0)),
+            listed=_listed(fields.get(b"listed")),
+        )
+        stored.expires = end(stored.text_of(EXPIRY_KEY), times, end_of)
+    except (KeyError, ValueError) as error:
+        return StoredHash(Times(0.0, 0.0), None, error=damage(error))
+    return stored
+
+
+def _listed(value: bytes | None) -> tuple[float, str | None]:
+    if value is None:
+        return UNLISTED
+    until, _, user_text = value.partition(b" ")
+    return float(until), user_text.decode()
+
+
+def damage(error: Exception) -> str:
+    """Return what an operator is told of it: nothing that a visitor may have stored."""
+    return f"damaged: {type(error).__name__}"
+
+
+def size_of(fields: Fields) -> int:
+    """Return the bytes of all fields and values."""
+    return sum(map(len, fields)) + sum(map(len, fields.values()))
+
+
+def end(expiry_text: str | None, times: Times, end_of: EndOf) -> float | None:
+    """Return when a session ends whose ``_session_expiry`` has this JSON text; None: never."""
+    return end_of(_expiry(expiry_text), times)
+
+
+def _expiry(text: str | None) -> dict[str, Any]:
+    return {} if text is None else {EXPIRY_KEY: from_json(text)}
+
+
+def kept_until(end: float | None, times: Times) -> float:
+    """Return when Redis may forget a session that ends then: one that never does, as its cookie."""
+    return times.accessed + COOKIE_LIFETIME if end is None else end
+
+
+def listed_until(kept_until: float, now: float) -> float:
+    """Return until when the index shall know a session that Redis keeps until then.
+
+    A little longer, so that not every access has to be noted there.
+    """
+    return kept_until + max(0.0, kept_until - now) / LAG
+
+
+def is_listed_too_long(listed: float, kept_until: float, now: float) -> bool:
+    """Return whether the index would remember a session for long after it is gone."""
+    return listed - kept_until > 2 * (listed_until(kept_until, now) - kept_until) + 1
+
+
+def pairs_of(texts: Texts) -> Pairs:
+    """Return fields and values that store these attributes."""
+    pairs: Pairs = []
+    for name, text in texts.items():
+        pairs += (field_of(name), text)
+    if EXPIRY_KEY in texts:
+        until = lifecycle.fixed_end(_expiry(texts[EXPIRY_KEY]))
+        if until is not None:
+            pairs += ("until", repr(until))
+    return pairs

@@ -1,0 +1,193 @@
+"""Reading the ``cache`` engine on Redis, through Django's own backend or django-redis."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.contrib.sessions.backends.cached_db import KEY_PREFIX as CACHED_DB_PREFIX
+from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
+from django.core.cache.backends.memcached import BaseMemcachedCache
+from django.core.cache.backends.redis import RedisCache
+
+from dirigible_session import handles
+from dirigible_session.inspection.errors import NotListable, answering, guarded
+from dirigible_session.lifecycle import TIMES_KEY, Times
+from dirigible_session.stored import StoredSession
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.cache import SessionStore
+
+    from dirigible_session.stored import Query
+
+#: Keys that are asked for at a time, and bytes of their values.
+KEYS = 500
+VALUE_BYTES = 1_000_000
+
+#: Stands for a session key where it is looked for in a cache's key.
+PROBE = "dirigiblesessionprobe"
+
+
+@dataclass(frozen=True)
+class RedisAccess:
+    """What it takes to read a cache on Redis past its own methods, which have no SCAN."""
+
+    client: Any
+    make_key: Callable[[str], str]
+    loads: Callable[[bytes], Any]
+
+
+def redis_access(alias: str) -> RedisAccess:
+    """Return access to a cache; NotListable if it is not on Redis."""
+    cache = caches[alias]
+    if isinstance(cache, RedisCache):
+        backend: Any = cache._cache
+        return RedisAccess(backend.get_client(), cache.make_key, backend._serializer.loads)
+    django_redis = sys.modules.get("django_redis.cache")
+    if django_redis is not None and isinstance(cache, django_redis.RedisCache):
+        client: Any = cache.client
+        try:
+            return RedisAccess(client.get_client(write=False), client.make_key, _loads(client))
+        except NotImplementedError:
+            raise NotListable(
+                f"Sessions in the cache {alias!r} can't be listed: it is spread over several "
+                "servers by the key."
+            ) from None
+    raise NotListable(f"Sessions in the cache {alias!r} can't be listed: {_reason(cache)}.")
+
+
+def _loads(client: Any) -> Callable[[bytes], Any]:
+    """Return what reads a value as a client of django-redis wrote it."""
+    decode: Callable[[bytes], Any] = client.decode
+    unpack = getattr(client, "_unpack", None)
+    if unpack is None:
+        return decode
+    # A HerdClient keeps beside the value when it is to be made anew.
+    return lambda value: unpack(decode(value))[0]
+
+
+def _reason(cache: BaseCache) -> str:
+    if isinstance(cache, LocMemCache):
+        return "a local-memory cache is in the memory of another process"
+    if isinstance(cache, BaseMemcachedCache):
+        return "Memcached has no listing of its keys"
+    if isinstance(cache, DummyCache):
+        return "a dummy cache keeps nothing"
+    kind = type(cache)
+    return f"{kind.__module__}.{kind.__qualname__} has no listing of its keys"
+
+
+class CacheReader:
+    """The sessions in a cache on Redis, found by SCAN.
+
+    At a time, 500 keys are in memory and the values of some of them, of one megabyte in all (or
+    one value, if that is larger). Where Redis moves its keys to a larger table meanwhile, SCAN may
+    give one twice.
+    """
+
+    def __init__(self, store_class: type[SessionStore]) -> None:
+        """Open the cache; NotListable if it is not on Redis, or hides the session keys."""
+        self._prefix = store_class.cache_key_prefix
+        alias = settings.SESSION_CACHE_ALIAS
+        self._what = f"The cache {alias!r}"
+        with answering(self._what):
+            self._access = redis_access(alias)
+        self._before, found, self._after = self._made(PROBE).partition(PROBE)
+        if not found:
+            raise NotListable(
+                f"Sessions in the cache {alias!r} can't be listed: its KEY_FUNCTION hides the "
+                "session keys."
+            )
+
+    def _made(self, session_key: str) -> str:
+        return str(self._access.make_key(self._prefix + session_key))
+
+    def count(self) -> int | None:
+        """Return None: it takes a walk to tell."""
+        return None
+
+    def keys(self) -> Iterator[str]:
+        """Walk the session keys."""
+        pattern = f"{_without_globs(self._before)}*{_without_globs(self._after)}"
+        for raw in guarded(self._what, self._access.client.scan_iter(match=pattern, count=KEYS)):
+            made = raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)
+            key = made[len(self._before) : len(made) - len(self._after)]
+            if not self._is_of_cached_db(key):
+                yield key
+
+    def _is_of_cached_db(self, key: str) -> bool:
+        # The prefix of this engine is the beginning of that engine's.
+        return (self._prefix + key).startswith(CACHED_DB_PREFIX) and not self._prefix.startswith(
+            CACHED_DB_PREFIX
+        )
+
+    def by_keys(self, keys: Iterable[str]) -> Iterator[StoredSession]:
+        """Give the sessions of these keys that are there."""
+        remaining = iter(keys)
+        while batch := list(dict.fromkeys(islice(remaining, KEYS))):
+            yield from guarded(self._what, self._batch(batch))
+
+    def walk(self, query: Query) -> Iterator[StoredSession]:
+        """Walk all sessions: what a cache has expired is gone."""
+        return self.by_keys(self.keys())
+
+    def _batch(self, keys: list[str]) -> Iterator[StoredSession]:
+        pipeline = self._access.client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.pttl(self._made(key))
+            pipeline.strlen(self._made(key))
+        answers = pipeline.execute(raise_on_error=False)
+        now = time.time()
+        group: dict[str, float | None] = {}
+        size = 0
+        for key, left, length in zip(keys, answers[::2], answers[1::2], strict=True):
+            if isinstance(left, Exception) or isinstance(length, Exception) or left == -2:
+                # Gone meanwhile, or a stranger that holds no value.
+                continue
+            group[key] = None if left < 0 else now + left / 1000
+            size += length
+            if size >= VALUE_BYTES:
+                yield from self._valued(group)
+                group, size = {}, 0
+        yield from self._valued(group)
+
+    def _valued(self, expiries: dict[str, float | None]) -> Iterator[StoredSession]:
+        if not expiries:
+            return
+        values = self._access.client.mget([self._made(key) for key in expiries])
+        for (key, expires), value in zip(expiries.items(), values, strict=True):
+            if value is not None:
+                yield self._session(key, expires, value)
+
+    def _session(self, key: str, expires: float | None, value: bytes) -> StoredSession:
+        data, reason = None, ""
+        try:
+            data = self._access.loads(value)
+        except Exception as error:
+            # Whatever the cache's serializer raises.
+            reason = f"value can't be decoded ({type(error).__name__})"
+        if not reason and not isinstance(data, dict):
+            data, reason = None, "value is no dict"
+        return StoredSession(
+            digest=handles.digest(key),
+            data=data,
+            times=None if data is None else Times.from_record(data.get(TIMES_KEY)),
+            expires=expires,
+            size=len(value),
+            error=reason,
+            session_key=key,
+        )
+
+
+def _without_globs(text: str) -> str:
+    """Return ``text`` as a pattern that matches it and nothing else."""
+    return re.sub(r"([\\*?\[\]^-])", r"\\\1", text)

@@ -1,0 +1,103 @@
+"""Reading the files of the ``file`` engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.sessions.backends.base import VALID_KEY_CHARS
+
+from dirigible_session import handles, lifecycle
+from dirigible_session.inspection.errors import answering
+from dirigible_session.lifecycle import EXPIRY_KEY, TIMES_KEY, Times
+from dirigible_session.stored import StoredSession
+
+from .decoding import Data, Decoder, Undecodable
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.file import SessionStore
+
+    from dirigible_session.stored import Query
+
+_KEY_CHARS = frozenset(VALID_KEY_CHARS)
+
+
+class FileReader:
+    """The sessions in a directory, a file each. One of them is in memory at a time."""
+
+    def __init__(self, store_class: type[SessionStore]) -> None:
+        """Find the directory; StoreFailed if it is not there."""
+        with answering("The directory of session files"):
+            self._store = store_class()
+        self._prefix: str = self._store.file_prefix
+        self._directory: str = self._store.storage_path
+
+    def count(self) -> int | None:
+        """Return how many sessions are stored."""
+        return sum(1 for _ in self.keys())
+
+    def keys(self) -> Iterator[str]:
+        """Walk the session keys."""
+        with answering(f"The directory {self._directory}"), os.scandir(self._directory) as entries:
+            for entry in entries:
+                key = entry.name.removeprefix(self._prefix)
+                # Beside sessions there are files that are being written, and strangers.
+                is_session = entry.name.startswith(self._prefix) and _KEY_CHARS.issuperset(key)
+                if is_session and key and entry.is_file():
+                    yield key
+
+    def by_keys(self, keys: Iterable[str]) -> Iterator[StoredSession]:
+        """Give the sessions of these keys that are there."""
+        decoder = Decoder(self._store)
+        for key in keys:
+            if _KEY_CHARS.issuperset(key):
+                session = self._session(decoder, key)
+                if session is not None:
+                    yield session
+
+    def walk(self, query: Query) -> Iterator[StoredSession]:
+        """Walk all sessions: a directory has no index."""
+        return self.by_keys(self.keys())
+
+    def _session(self, decoder: Decoder, key: str) -> StoredSession | None:
+        data: Data | None = None
+        expires, reason, size, modified = None, "", 0, 0.0
+        try:
+            with open(os.path.join(self._directory, self._prefix + key), "rb") as file:
+                modified = os.fstat(file.fileno()).st_mtime
+                content = file.read()
+            size = len(content)
+            # A session that is just being created has an empty file.
+            data = decoder.decode(content.decode("ascii")) if content else {}
+            expires = self._expiry(data, modified)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            reason = f"file can't be read ({type(error).__name__})"
+        except UnicodeDecodeError:
+            reason = "file is no text"
+        except Undecodable as error:
+            reason = str(error)
+        return StoredSession(
+            digest=handles.digest(key),
+            data=data,
+            times=None if data is None else Times.from_record(data.get(TIMES_KEY)),
+            expires=expires,
+            size=size,
+            error=reason,
+            session_key=key,
+        )
+
+    def _expiry(self, data: Data, modified: float) -> float | None:
+        """Return when the engine by itself ends a session: at a date, or when left alone."""
+        expiry: Any = data.get(EXPIRY_KEY)
+        if not expiry:
+            return modified + self._store.get_session_cookie_age()
+        if isinstance(expiry, (int, float)):
+            # It takes the interval for what is left of it, so the session never ends by itself.
+            return None if expiry > 0 else modified
+        with suppress(ValueError):
+            return lifecycle.fixed_end(data)
+        return None

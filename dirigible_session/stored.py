@@ -1,0 +1,95 @@
+"""A stored session, as engines give it to readers: what readers ask for, and what they get."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from .lifecycle import Times
+
+#: The longest primary key of a user, as text, by which sessions are found.
+USER_ID_LENGTH = 255
+
+#: Names in a session's data that begin with it are Django's own, by its documented convention.
+RESERVED = "_"
+
+#: Types whose values can't be changed in place.
+IMMUTABLE = frozenset({str, int, float, bool, type(None)})
+
+State = Literal["active", "expired", "all"]
+
+
+def is_name(name: object) -> bool:
+    """Return whether ``name`` can name an attribute."""
+    return isinstance(name, str) and not name.startswith(RESERVED)
+
+
+def attributes_of(data: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the attributes in a session's data: all entries but Django's own.
+
+    Keys that are not strings, which a cache may have pickled, are left out too.
+    """
+    return {name: value for name, value in data.items() if is_name(name)}
+
+
+def from_json(text: bytes | str) -> Any:
+    """Return the value of a JSON text; ValueError if it is damaged or nested too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+def from_document(document: bytes | str) -> dict[str, Any]:
+    """Return the attributes that a JSON object holds; ValueError if it does not hold any."""
+    data = from_json(document)
+    if not isinstance(data, dict):
+        raise ValueError(f"a JSON object is expected, not {type(data).__name__}")
+    return data
+
+
+@dataclass(slots=True)
+class StoredSession:
+    """One stored session, as its engine gives it to a reader."""
+
+    #: The digest of its key, see ``handles.digest``.
+    digest: str
+    #: All its data, Django's own names included; None if it can't be decoded.
+    data: Mapping[str, Any] | None
+    times: Times | None
+    #: When it ends, in seconds since the epoch; None: never.
+    expires: float | None
+    #: Bytes as stored.
+    size: int
+    #: Why ``data`` is None.
+    error: str = ""
+    #: The key, on engines that keep it; None elsewhere. Whoever holds it holds the session: it is
+    #: for tools that copy or end sessions, and never shown.
+    session_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which stored sessions a reader wants, as far as a store can tell by its indexes."""
+
+    #: Seconds since the epoch.
+    now: float
+    state: State = "all"
+    digest_prefix: str = ""
+    user_id: str | None = None
+
+
+class Listable(Protocol):
+    """What a store class with ``can_list = True`` offers to the readers."""
+
+    can_list: bool
+
+    @classmethod
+    def list_stored(cls, query: Query) -> Iterator[StoredSession]:
+        """Walk the stored sessions that ``query`` asks for, in constant memory."""
+
+    @classmethod
+    def by_digest(cls, digest: str) -> Any:
+        """Return the loaded store of one session, to be read or flushed; LookupError if gone."""
