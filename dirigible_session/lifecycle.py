@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeGuard
 
 from django.utils.timezone import get_default_timezone, is_naive, make_aware
 
@@ -46,12 +46,16 @@ class Times:
     #: What ``set_max_inactive_interval`` was told, if that was zero or less. It is in force as
     #: long as ``_session_expiry`` says ``COOKIE_LIFETIME``: a later ``set_expiry`` overrides it.
     interval: int | None = None
+    #: When the session's user last logged in; None: nobody did, or nobody can tell.
+    authenticated: float | None = None
 
     def as_record(self) -> dict[str, float | int]:
         """Return what goes into the session's data."""
         record: dict[str, float | int] = {"created": self.created, "accessed": self.accessed}
         if self.interval is not None:
             record["interval"] = self.interval
+        if self.authenticated is not None:
+            record["authenticated"] = self.authenticated
         return record
 
     @classmethod
@@ -59,10 +63,17 @@ class Times:
         """Return what the session's data says, None where it says nothing of use."""
         if not isinstance(record, dict):
             return None
-        created, accessed, interval = map(record.get, ("created", "accessed", "interval"))
-        if not isinstance(created, (int, float)) or not isinstance(accessed, (int, float)):
+        created, accessed, interval, authenticated = map(
+            record.get, ("created", "accessed", "interval", "authenticated")
+        )
+        if not is_seconds(created) or not is_seconds(accessed):
             return None
-        return cls(created, accessed, interval if isinstance(interval, int) else None)
+        return cls(
+            created,
+            accessed,
+            interval if isinstance(interval, int) else None,
+            authenticated if is_seconds(authenticated) else None,
+        )
 
 
 def never_times_out(data: Mapping[str, Any], times: Times) -> bool:
@@ -134,7 +145,8 @@ def end_of(
     """Return when the session ends by either limit; None: never."""
     ends = [idle_end(data, times, cookie_age=cookie_age)]
     if absolute_timeout is not None:
-        ends.append(times.created + absolute_timeout)
+        began = times.created if times.authenticated is None else times.authenticated
+        ends.append(began + absolute_timeout)
     return min((end for end in ends if end is not None), default=None)
 
 
@@ -147,7 +159,7 @@ def touch_due(times: Times, *, interval: int, throttle: float, now: float) -> bo
     return lag > throttle or 0 < interval < lag * LAG
 
 
-def is_seconds(value: object) -> bool:
+def is_seconds(value: object) -> TypeGuard[float]:
     """Return whether it is a number of seconds that arithmetic on dates can bear."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and abs(value) <= LAST_DATE  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -24,9 +25,31 @@ if TYPE_CHECKING:
 #: stored so late that no request is current any more, and what a receiver changes is not kept.
 session_created = Signal()
 
-#: A session is being ended by the facade or a tool of this package, its attributes still
-#: readable; with ``handle`` (None for one that was never stored). Where sync code ends it in an
-#: event loop, async receivers are told after that.
+
+
+class Reason(str, Enum):
+    """Why a stored session ended: the ``reason`` of :data:`session_invalidated`."""
+
+    #: The facade's ``invalidate()``.
+    INVALIDATED = "invalidated"
+    #: ``request.session.flush()``: Django's logout, a login as somebody else, a password that was
+    #: changed elsewhere.
+    FLUSHED = "flushed"
+    #: A request came with the id of a session whose client had stayed away too long.
+    IDLE = "idle"
+    #: A request came with the id of a session that was past the absolute timeout.
+    TIMEOUT = "timeout"
+    #: Its user logged in once more, and has more sessions than allowed.
+    LIMIT = "limit"
+    #: Its user was deleted or deactivated.
+    USER = "user"
+    #: A command, the admin, ``Inspector``, ``end_session`` or ``end_sessions``.
+    OPERATOR = "operator"
+
+
+#: Once for every stored session that ends, its attributes still readable; with ``handle`` (12
+#: digits), ``user_id`` (of who was logged in, as text; else None) and ``reason`` (a
+#: :class:`Reason`). Where sync code ends it in an event loop, async receivers are told after that.
 session_invalidated = Signal()
 
 #: The facade changed the session's id; with ``old_handle`` and ``new_handle``.

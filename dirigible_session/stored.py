@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -93,3 +93,11 @@ class Listable(Protocol):
     @classmethod
     def by_digest(cls, digest: str) -> Any:
         """Return the loaded store of one session, to be read or flushed; LookupError if gone."""
+
+    @classmethod
+    def end_stored(cls, digests: Sequence[str]) -> set[str]:
+        """Delete these sessions and return the digests of those that were still there.
+
+        Of several callers that end one session at once, exactly one is given its digest. Takes at
+        most two statements or round trips.
+        """

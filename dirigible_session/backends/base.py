@@ -154,13 +154,14 @@ class EngineBase(Operations, SessionBase):
     async def _adata(self, *, no_load: bool = False) -> dict[str, Any]:
         return await self._aget_session(no_load)  # type: ignore[attr-defined, no-any-return]
 
-    def _admitted(self, stored: StoredData | None) -> Any:
+    def _admitted(self, stored: StoredData | None) -> dict[str, Any]:
         if stored is None or (stored.expires is not None and stored.expires <= time.time()):
             self._forget()
             return {}
-        return self._loaded(stored)
+        loaded: dict[str, Any] = self._loaded(stored)
+        return loaded
 
-    def _loaded(self, stored: StoredData) -> LoadedData:
+    def _loaded(self, stored: StoredData) -> Any:
         self.times = self._stored_times = stored.times
         data = LoadedData(stored)
         if self.reads_whole:
