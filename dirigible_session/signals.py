@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 session_created = Signal()
 
 
-
 class Reason(str, Enum):
     """Why a stored session ended: the ``reason`` of :data:`session_invalidated`."""
 
