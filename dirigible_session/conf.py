@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +33,21 @@ class Conf:
     def absolute_timeout(self) -> float | None:
         """Seconds after its creation at which a session ends, however busy; None: never."""
         return getattr(settings, PREFIX + "ABSOLUTE_TIMEOUT", None)
+
+    @cached_property
+    def passive(self) -> Sequence[str]:
+        """Names of views ("app:name") whose requests do not count as an access."""
+        return getattr(settings, PREFIX + "PASSIVE", ())
+
+    @cached_property
+    def max_per_user(self) -> int | str | None:
+        """How many sessions a user may have, or the path of a function that says; None: any."""
+        return getattr(settings, PREFIX + "MAX_PER_USER", None)
+
+    @cached_property
+    def end_with_user(self) -> bool:
+        """Whether the sessions of a user end when the user is deleted or deactivated."""
+        return getattr(settings, PREFIX + "END_WITH_USER", False)
 
     @cached_property
     def redis_url(self) -> str | None:
