@@ -30,6 +30,9 @@ from .visiting import Visitor
 STOCK_ENGINES = ("db", "cached_db", "cache", "file", "signed_cookies")
 ENGINES_ON_SERVER = STOCK_ENGINES[:-1]
 
+# pytest-xdist tells its workers the width of its own terminal, which would narrow the tables.
+os.environ.pop("COLUMNS", None)
+
 
 class Clock:
     """What time it is, for Django and for us; it goes on when told."""
