@@ -242,7 +242,7 @@ class EngineBase(Operations, SessionBase):
         if self.times is None:
             return Times(now, now)
         if self.times is self._stored_times:
-            return Times(self.times.created, max(now, self.times.accessed), self.times.interval)
+            return replace(self.times, accessed=max(now, self.times.accessed))
         return self.times
 
     def _change(

@@ -97,10 +97,14 @@ def delta(before: Texts, after: Texts, anew: Set[str] = frozenset()) -> Delta:
 def merged_times(before: Times, ours: Times, theirs: Times) -> Times:
     """Return the times to store where this request read ``before`` and now finds ``theirs``.
 
-    The last access never goes back; the interval is this request's if it set one.
+    The last access never goes back; the interval and the login are this request's if it set them.
     """
-    interval = theirs.interval if ours.interval == before.interval else ours.interval
-    return replace(theirs, accessed=max(ours.accessed, theirs.accessed), interval=interval)
+    mine = {
+        name: getattr(ours, name)
+        for name in ("interval", "authenticated")
+        if getattr(ours, name) != getattr(before, name)
+    }
+    return replace(theirs, accessed=max(ours.accessed, theirs.accessed), **mine)
 
 
 def user_of(data: Mapping[str, Any]) -> str | None:

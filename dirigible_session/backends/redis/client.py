@@ -19,7 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from dirigible_session.conf import conf
 from dirigible_session.exceptions import StoreUnavailable
 
-from .scripts import Call, Steps
+from .scripts import Args, Call, Steps, Unordered
 from .url import CONNECT_TIMEOUT, EXAMPLE, SETTING, SOCKET_TIMEOUT, Target, parse
 
 try:
@@ -35,6 +35,7 @@ try:
         ReadOnlyError,
         RedisClusterException,
         RedisError,
+        ResponseError,
     )
     from redis.retry import Retry
 
@@ -123,13 +124,11 @@ def _explained(where: Target) -> Iterator[None]:
         raise _unavailable(where, error) from error
 
 
-def _lost_scripts(answers: list[Any]) -> Iterator[int]:
-    """Find the answers to scripts that the server has not in its cache; raise other errors."""
-    for place, answer in enumerate(answers):
-        if isinstance(answer, NoScriptError):
-            yield place
-        elif isinstance(answer, Exception):
+def _checked(answers: list[Any]) -> list[Any]:
+    for answer in answers:
+        if isinstance(answer, Exception):
             raise answer
+    return answers
 
 
 def _worth_a_retry(error: Exception) -> bool:
@@ -193,11 +192,13 @@ class Client:
         )
 
     def run(self, calls: Sequence[Call]) -> list[Any]:
-        """Do the calls in this order and return their answers.
+        """Do the calls and return their answers; StoreUnavailable if that is impossible.
 
-        One round trip; on a cluster one for each call, since they may go to several nodes.
-        StoreUnavailable if that is impossible.
+        One round trip, and in this order; on a cluster, where they may go to several nodes, one
+        for each call, or for each node where they are :class:`Unordered`.
         """
+        if not calls:
+            return []
         try:
             return self._send(calls)
         except Failure as error:
@@ -211,21 +212,33 @@ class Client:
             return self._send(calls, again=True)
 
     def _send(self, calls: Sequence[Call], *, again: bool = False) -> list[Any]:
-        if self._wire is None:
-            return [self._send_one(call, again=again) for call in calls]
-        answers = self._wire.send([call.command(again=again) for call in calls])
-        for place in _lost_scripts(answers):
-            command = calls[place].command(again=again, by_text=True)
-            (answers[place],) = self._wire.send([command])
-            if isinstance(answers[place], Exception):
-                raise answers[place]
-        return answers
+        if self.where.is_cluster and not isinstance(calls, Unordered):
+            return [self._send_together([call], again=again)[0] for call in calls]
+        return self._send_together(calls, again=again)
 
-    def _send_one(self, call: Call, *, again: bool) -> Any:
-        try:
-            return self.redis.execute_command(*call.command(again=again))
-        except NoScriptError:
-            return self.redis.execute_command(*call.command(again=again, by_text=True))
+    def _send_together(self, calls: Sequence[Call], *, again: bool) -> list[Any]:
+        answers = self._answers([call.command(again=again) for call in calls])
+        lost = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if lost:
+            commands = [calls[place].command(again=again, by_text=True) for place in lost]
+            for place, answer in zip(lost, self._answers(commands), strict=True):
+                answers[place] = answer
+        return _checked(answers)
+
+    def _answers(self, commands: Sequence[Args]) -> list[Any]:
+        """Return the answers to commands that are sent in one go, refusals included."""
+        if self._wire is not None:
+            return self._wire.send(commands)
+        if len(commands) == 1:
+            try:
+                return [self.redis.execute_command(*commands[0])]
+            except ResponseError as refusal:
+                return [refusal]
+        pipeline = self.redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return answers
 
     def close(self) -> None:
         """Close all connections."""
@@ -280,6 +293,8 @@ class AsyncClient:
 
     async def run(self, calls: Sequence[Call]) -> list[Any]:
         """Async twin of :meth:`Client.run`."""
+        if not calls:
+            return []
         await self._wait_for_turn()
         try:
             if not self._is_started:
@@ -316,22 +331,30 @@ class AsyncClient:
             raise _unavailable(self.where, error) from None
 
     async def _send(self, calls: Sequence[Call], *, again: bool = False) -> list[Any]:
-        if len(calls) == 1 or self.where.is_cluster:
-            return [await self._send_one(call, again=again) for call in calls]
-        pipeline = self.redis.pipeline(transaction=False)
-        for call in calls:
-            pipeline.execute_command(*call.command(again=again))
-        answers: list[Any] = await pipeline.execute(raise_on_error=False)
-        for place in _lost_scripts(answers):
-            command = calls[place].command(again=again, by_text=True)
-            answers[place] = await self.redis.execute_command(*command)
-        return answers
+        if self.where.is_cluster and not isinstance(calls, Unordered):
+            return [(await self._send_together([call], again=again))[0] for call in calls]
+        return await self._send_together(calls, again=again)
 
-    async def _send_one(self, call: Call, *, again: bool) -> Any:
-        try:
-            return await self.redis.execute_command(*call.command(again=again))
-        except NoScriptError:
-            return await self.redis.execute_command(*call.command(again=again, by_text=True))
+    async def _send_together(self, calls: Sequence[Call], *, again: bool) -> list[Any]:
+        answers = await self._answers([call.command(again=again) for call in calls])
+        lost = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if lost:
+            commands = [calls[place].command(again=again, by_text=True) for place in lost]
+            for place, answer in zip(lost, await self._answers(commands), strict=True):
+                answers[place] = answer
+        return _checked(answers)
+
+    async def _answers(self, commands: Sequence[Args]) -> list[Any]:
+        if len(commands) == 1:
+            try:
+                return [await self.redis.execute_command(*commands[0])]
+            except ResponseError as refusal:
+                return [refusal]
+        pipeline = self.redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
 
     async def _drop_connections(self) -> None:
         if not self.where.is_cluster:

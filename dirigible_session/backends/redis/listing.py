@@ -16,10 +16,10 @@ from dirigible_session.handles import DIGEST_LENGTH
 from dirigible_session.stored import Query, StoredSession
 
 from . import record as mapping
-from .client import Client, clients
-from .operations import Context, delete_call, listed_call, unlisted_call
+from .client import Client, clients, drive
+from .operations import Context, delete_call, listed_call, remove_all, unlisted_call
 from .record import StoredHash
-from .scripts import Call
+from .scripts import Call, Unordered
 
 logger = logging.getLogger("dirigible_session")
 
@@ -54,6 +54,11 @@ class RedisListing(ABC):
             for stored, user in _read(client, context, digests):
                 if _is_wanted(stored, user, query):
                     yield stored
+
+    @classmethod
+    def end_stored(cls, digests: Sequence[str]) -> set[str]:
+        """Delete these sessions and return the digests of those that were still there."""
+        return drive(remove_all(cls()._context(), digests))
 
     @classmethod
     def clear_expired(cls) -> None:
@@ -170,14 +175,14 @@ def _clear_sessions(client: Client, context: Context) -> tuple[int, int]:
 
 def _end(client: Client, context: Context, over: Sequence[tuple[str, StoredHash]]) -> int:
     # Unless a visit came between.
-    answers = client.run([delete_call(context, digest, head) for digest, head in over])
+    answers = client.run(Unordered(delete_call(context, digest, head) for digest, head in over))
     ended = [found for found, answer in zip(over, answers, strict=True) if answer is not None]
     client.run(
-        [
+        Unordered(
             unlisted_call(context, digest, head.user)
             for digest, head in ended
             if head.user is not None
-        ]
+        )
     )
     return len(ended)
 
@@ -189,11 +194,11 @@ def _list_anew(
     known = client.read_many(
         [Call(("ZSCORE", context.keys.user(user), digest)) for digest, user, _ in users]
     )
-    calls = [
+    calls = Unordered(
         listed_call(context, digest, user, mapping.kept_until(head.expires, head.times), now)
         for (digest, user, head), score in zip(users, known, strict=True)
         if score is None
-    ]
+    )
     client.run(calls)
     return len(calls)
 

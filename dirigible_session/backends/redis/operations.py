@@ -11,7 +11,7 @@ reader finds out, but no session is there that it does not name.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, cast
 
@@ -25,13 +25,15 @@ from dirigible_session.lifecycle import EXPIRY_KEY, Times
 
 from . import record as mapping
 from .record import NOTHING, UNLISTED, EndOf, Pairs, StoredHash
-from .scripts import DELETE, FORGET, LIST, MOVE, PUT_BACK, SAVE, Call, Steps
+from .scripts import DELETE, FORGET, LIST, MOVE, PUT_BACK, SAVE, Call, Steps, Unordered
 from .url import Keys
 
 #: How long the halves of a change of key are kept if it does not get to its end, in milliseconds.
 HALF_DONE = 60_000
 #: How often a change of key is tried again when rivals put the session back.
 TRIES = 50
+#: The fields of the times that a session need not have.
+OPTIONAL_TIMES = ("interval", "authenticated")
 #: For what is kept until it expires, some three thousand years.
 FOR_GOOD = 10**14
 
@@ -92,12 +94,14 @@ def update(context: Context, digest: str, change: Change) -> Steps[StoredHash | 
     if stored.error:
         return (yield from _save(context, _replacement(digest, change.texts, change.times)))
     save = Save(digest, change.times, delta=change.delta, stored=stored)
-    interval = change.times.interval
-    if interval != stored.times.interval:
-        if interval is None:
-            save.removed.append("interval")
+    for name in OPTIONAL_TIMES:
+        value = getattr(change.times, name)
+        if value == getattr(stored.times, name):
+            continue
+        if value is None:
+            save.removed.append(name)
         else:
-            save.pairs += ("interval", str(interval))
+            save.pairs += (name, repr(value))
     return (yield from _save(context, save))
 
 
@@ -129,6 +133,22 @@ def remove_if(context: Context, digest: str, found: StoredData) -> Steps[bool]:
     (user_text,) = yield [delete_call(context, digest, cast("StoredHash", found))]
     yield from _unlist(context, digest, user_text)
     return user_text is not None
+
+
+def remove_all(context: Context, digests: Sequence[str]) -> Steps[set[str]]:
+    """Delete sessions and their entries in the index; return the digests of those that were there.
+
+    Where the connection breaks before the answer, nobody may be given a digest.
+    """
+    answers = yield Unordered(
+        Call((1, context.keys.session(digest), "", ""), DELETE) for digest in digests
+    )
+    ended = {d: text for d, text in zip(digests, answers, strict=True) if text is not None}
+    users = [(digest, mapping.user_of(text)) for digest, text in ended.items()]
+    yield Unordered(
+        unlisted_call(context, digest, user) for digest, user in users if user is not None
+    )
+    return set(ended)
 
 
 def _unlist(context: Context, digest: str, user_text: str | bytes | None) -> Steps[None]:
@@ -187,8 +207,10 @@ def _is_same(texts: Texts, others: Texts) -> bool:
 
 def _creation(digest: str, texts: Texts, times: Times) -> Save:
     pairs: Pairs = ["created", repr(times.created)]
-    if times.interval is not None:
-        pairs += ("interval", str(times.interval))
+    for name in OPTIONAL_TIMES:
+        value = getattr(times, name)
+        if value is not None:
+            pairs += (name, repr(value))
     return Save(digest, times, "create", Delta(texts), pairs)
 
 
@@ -196,7 +218,7 @@ def _replacement(digest: str, texts: Texts, times: Times) -> Save:
     save = _creation(digest, texts, times)
     save.mode, save.delta = "update", Delta(texts, clears=True)
     # Set again by the save where they are needed.
-    save.removed += ("interval", "listed")
+    save.removed += (*OPTIONAL_TIMES, "listed")
     return save
 
 

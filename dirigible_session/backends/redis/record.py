@@ -26,6 +26,7 @@ ATTRIBUTE = b"a:"
 HEAD = (
     b"created",
     b"accessed",
+    b"authenticated",
     b"interval",
     b"serial",
     b"listed",
@@ -170,9 +171,12 @@ def parse(fields: Fields, end_of: EndOf) -> StoredHash | None:
     if accessed is None:
         return None
     try:
-        interval = fields.get(b"interval")
+        interval, authenticated = fields.get(b"interval"), fields.get(b"authenticated")
         times = Times(
-            float(fields[b"created"]), float(accessed), None if interval is None else int(interval)
+            float(fields[b"created"]),
+            float(accessed),
+            None if interval is None else int(interval),
+            None if authenticated is None else float(authenticated),
         )
         stored = StoredHash(
             times,

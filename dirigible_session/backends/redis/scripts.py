@@ -1,11 +1,11 @@
 """What runs inside the Redis server: each script is atomic there, on the keys of one slot.
 
 A session is one hash. A field ``a:NAME`` is an attribute: its place in the order in which the
-attributes were first set, a space, its JSON text. The other fields are ours: ``created`` and
-``accessed`` in seconds since the epoch, ``interval``, ``until`` (the end, if that is a fixed
-date), ``listed`` (until when the index of a user's sessions knows it, a space, the JSON text of
-that user's id), and ``serial``, which grows with every change and gives out the places. A session
-is there if ``accessed`` is.
+attributes were first set, a space, its JSON text. The other fields are ours: ``created``,
+``accessed`` and ``authenticated`` (the last login, if there was one) in seconds since the epoch,
+``interval``, ``until`` (the end, if that is a fixed date), ``listed`` (until when the index of a
+user's sessions knows it, a space, the JSON text of that user's id), and ``serial``, which grows
+with every change and gives out the places. A session is there if ``accessed`` is.
 
 Every script can be run a second time with the same outcome, since a connection that breaks does
 not tell whether the script ran.
@@ -48,6 +48,10 @@ class Call(NamedTuple):
         return ("EVAL", self.script.text, *args) if by_text else ("EVALSHA", self.script.sha, *args)
 
 
+class Unordered(list[Call]):
+    """Calls that do not depend on each other, so that the nodes of a cluster may take turns."""
+
+
 #: An operation: it asks for calls that can share a round trip, and is sent their answers.
 Steps = Generator[Sequence[Call], list[Any], T]
 
@@ -63,7 +67,8 @@ Steps = Generator[Sequence[Call], list[Any], T]
 SAVE = Script("""\
 local key, mode, now, accessed = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local function head()
-  return redis.call('HMGET', key, 'accessed', 'serial', 'created', 'until', 'a:_session_expiry')
+  return redis.call('HMGET', key,
+    'accessed', 'serial', 'created', 'until', 'a:_session_expiry', 'authenticated')
 end
 local found = head()
 if mode == 'update' then
@@ -104,6 +109,7 @@ for i = last + 1, #ARGV, 2 do
   is_changed = is_changed or field ~= 'listed'
   is_other_head = is_other_head
     or field == 'created' or field == 'until' or field == 'a:_session_expiry'
+    or field == 'authenticated'
   sets[#sets + 1] = field
   sets[#sets + 1] = value
 end
@@ -125,7 +131,8 @@ elseif expiry and string.sub(expiry, 1, 1) == '"' and found[4] then
   ends = tonumber(found[4])
 end
 if ARGV[5] ~= '' then
-  ends = math.min(ends, (tonumber(found[3]) or now) + tonumber(ARGV[5]))
+  local began = tonumber(found[6] or found[3]) or now
+  ends = math.min(ends, began + tonumber(ARGV[5]))
 end
 local left = math.ceil((ends - now) * 1000) + tonumber(ARGV[7])
 left = math.max(0, math.min(left, tonumber(ARGV[6])))
@@ -136,13 +143,14 @@ return 1
 #: Delete a session, if it is still as it was read.
 #:
 #: KEYS: the session. ARGV: the ``serial`` and the ``accessed`` that it must still have, "" for
-#: any. Returns the id of the session's user as the JSON text that is stored, "" if it has none or
-#: is not there, and nil, with nothing deleted, if it is not as it was read.
+#: any. Returns the id of the session's user as the JSON text that is stored, "" if nobody is logged
+#: in, and nil if there was no session or, with nothing deleted, if it is not as it was read.
 DELETE = Script("""\
-local found = redis.call('HMGET', KEYS[1], 'accessed', 'serial', 'a:_auth_user_id')
+local found = redis.call('HMGET', KEYS[1], 'accessed', 'serial', 'a:_auth_user_id', 'left')
 if ARGV[1] ~= '' and ARGV[1] ~= (found[2] or '0') then return nil end
 if ARGV[2] ~= '' and ARGV[2] ~= found[1] then return nil end
 redis.call('DEL', KEYS[1])
+if not found[1] and not found[4] then return nil end
 return found[3] and string.match(found[3], '^%d+ (.*)$') or ''
 """)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -548,3 +549,65 @@ def test_an_undecodable_session_does_not_hide_the_rest(redis: Redis) -> None:
     found = {stored.digest: stored.data for stored in listed(state="active")}
     assert found == {handles.digest(good): {"a": 1}, handles.digest(bad): None}
     assert json.dumps(found)
+
+
+class TestEndingSeveral:
+    def test_takes_two_round_trips_and_keeps_the_index_right(
+        self, redis: Redis, calls: list[list[str]]
+    ) -> None:
+        ended = [new(_auth_user_id=str(number % 2), n=number) for number in range(20)]
+        ended.append(new(n=1))
+        kept = new(_auth_user_id="0")
+        digests = set(map(handles.digest, ended))
+        del calls[:]
+        assert type(store()).end_stored([*digests, "0" * 40]) == digests
+        assert calls == [["EVALSHA"] * 22, ["ZREM"] * 20]
+        assert {found.digest for found in listed()} == {handles.digest(kept)}
+        assert set(redis.index("0")) == {handles.digest(kept)}
+        assert redis.index("1") == {}
+
+    def test_of_none_asks_nothing(self, redis: Redis, calls: list[list[str]]) -> None:
+        assert type(store()).end_stored([]) == set()
+
+    def test_goes_on_where_the_scripts_are_lost(self, redis: Redis) -> None:
+        ended = {handles.digest(new(n=number)) for number in range(20)}
+        redis.redis.script_flush()
+        assert type(store()).end_stored(list(ended)) == ended
+
+    def test_is_told_to_one_of_several_who_end_it(self, redis: Redis) -> None:
+        digests = [handles.digest(new(n=number)) for number in range(100)]
+        with ThreadPoolExecutor(4) as pool:
+            told = list(pool.map(type(store()).end_stored, [digests] * 4))
+        assert sorted(digest for ended in told for digest in ended) == sorted(digests)
+
+
+class TestALogin:
+    def test_has_a_field_of_its_own_that_begins_the_absolute_timeout(
+        self, redis: Redis, api: Api, settings: Any
+    ) -> None:
+        settings.DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT = HOUR
+        now = time.time()
+        session = store()
+        session.times = Times(now - HOUR / 2, now)
+        api.save(session)
+        key = session.session_key
+        assert redis.left_of(key) == pytest.approx(HOUR / 2, abs=60)
+        session.times = Times(now - HOUR / 2, now, None, now - 100)
+        api.save(session)
+        assert redis.left_of(key) == pytest.approx(HOUR - 100, abs=60)
+        assert loaded(key).times == session.times
+        api.touch(loaded(key), now + 60)
+        assert redis.left_of(key) == pytest.approx(HOUR - 100, abs=60)
+        session.times = Times(now - HOUR / 2, now, None, None)
+        api.save(session)
+        assert b"authenticated" not in redis.hash(key)
+        assert loaded(key).times.authenticated is None
+
+    def test_stays_with_the_session_when_its_key_changes(self, redis: Redis, api: Api) -> None:
+        session = loaded(new(a=1))
+        login = time.time() - 5
+        session.times = Times(session.times.created, session.times.accessed, None, login)
+        api.cycle_key(session)
+        assert loaded(session.session_key).times.authenticated == login
+        api.cycle_key(session)
+        assert loaded(session.session_key).times.authenticated == login
