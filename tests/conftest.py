@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from importlib import import_module
 from typing import Any
@@ -32,6 +32,34 @@ ENGINES_ON_SERVER = STOCK_ENGINES[:-1]
 
 # pytest-xdist tells its workers the width of its own terminal, which would narrow the tables.
 os.environ.pop("COLUMNS", None)
+
+#: The quick suite leaves out what needs a server, threads or processes, and tries the stock engines
+#: that differ most: one keeps the data in a table, one in the cookie.
+QUICK_ENGINES = ("db", "signed_cookies")
+NOT_QUICK = frozenset({"test_testproject.py", "test_reasons.py", "test_properties.py"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server, and what is in the quick suite."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if any(name.startswith("redis_") for name in fixtures):
+            item.add_marker("server")
+        elif _is_quick(item, fixtures):
+            item.add_marker("quick")
+
+
+def _is_quick(item: pytest.Item, fixtures: Sequence[str]) -> bool:
+    database = item.get_closest_marker("django_db")
+    has_threads = "on_cache" in fixtures or (database and database.kwargs.get("transaction"))
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    engine = params.get("engine", params.get("server_engine"))
+    return (
+        not has_threads
+        and item.get_closest_marker("slow") is None
+        and item.path.name not in NOT_QUICK
+        and (engine not in STOCK_ENGINES or engine in QUICK_ENGINES)
+    )
 
 
 class Clock:
