@@ -141,7 +141,9 @@ class LoadedData(MutableMapping[str, Any]):
             self._texts = {n: text for n, text in kept.items() if n not in delta.removed}
             self._texts |= delta.changed
             self._set -= delta.anew
-            for name in delta.changed:
+            if delta.clears:
+                self._given = {}
+            for name in (*delta.changed, *delta.removed):
                 # It may have been set again meanwhile, so its text has to tell.
                 self._given.pop(name, None)
 

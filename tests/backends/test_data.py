@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dirigible_session.backends import mapping
@@ -83,6 +83,7 @@ def test_it_does_what_a_dict_does_and_its_changes_make_the_same_of_what_is_store
     assert list(unread.items()) == list(model.items())
 
 
+@example({"c": None}, [("clear",)], [("set", "c", None)])
 @given(st.dictionaries(names, values), st.lists(steps, max_size=4), st.lists(steps, max_size=4))
 def test_a_second_save_tells_what_was_changed_since_the_first(before, first, second):
     unread = LoadedData(stored(before))
