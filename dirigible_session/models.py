@@ -47,12 +47,17 @@ class AbstractSession(models.Model):
 
     #: ``handles.digest`` of the session key, which is stored nowhere.
     digest = DigestField(max_length=DIGEST_LENGTH, primary_key=True)
+    #: The digest of its first key, once the key was changed; NULL before. It tells a session that
+    #: has another key by now from one that was ended.
+    first_digest = models.CharField(max_length=DIGEST_LENGTH, null=True)  # noqa: DJ001
     created = models.FloatField()
     accessed = models.FloatField()
     #: When the session ends by any limit; NULL: never.
     expires = models.FloatField(null=True)
     #: The interval if it was set to zero or less, see ``lifecycle.Times``.
     interval = models.BigIntegerField(null=True)
+    #: When the session's user last logged in; NULL: nobody did, or nobody can tell.
+    authenticated = models.FloatField(null=True)
     #: Counts the writes; a save is for the version that it read. A touch does not count.
     version = models.IntegerField(default=0)
     expires_day = models.IntegerField(null=True)
@@ -66,11 +71,13 @@ class AbstractSession(models.Model):
         """Indexes and names."""
 
         abstract = True
-        # Not db_index: on PostgreSQL that adds a second index, for LIKE.
+        # Not db_index: on PostgreSQL that adds a second index, for LIKE. Not named either: Django's
+        # names fit any database, and differ for two apps with models of one name.
         indexes = (
-            models.Index(fields=["expires_day"], name="%(class)s_day"),
+            models.Index(fields=["expires_day"]),
             # With the digest, in whose order readers walk: else it would be walked by the digest.
-            models.Index(fields=["user_id", "digest"], name="%(class)s_user"),
+            models.Index(fields=["user_id", "digest"]),
+            models.Index(fields=["first_digest"]),
         )
         verbose_name = "session"
         verbose_name_plural = "sessions"
@@ -100,6 +107,7 @@ class Session(AbstractSession):
         indexes = (
             models.Index(fields=["expires_day"], name="dirigible_session_expires"),
             models.Index(fields=["user_id", "digest"], name="dirigible_session_user"),
+            models.Index(fields=["first_digest"], name="dirigible_session_first"),
         )
 
 

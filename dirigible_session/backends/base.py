@@ -89,6 +89,9 @@ class EngineBase(Operations, SessionBase):
         self.times: Times | None = None
         #: The times that nobody replaced since the load or the last save.
         self._stored_times: Times | None = None
+        #: What the last load found stored, if that was over; its data is in ``parsed()``.
+        self.found_over: StoredData | None = None
+        self._found_over_digest = ""
         #: What stands for the key of a session that was found by its digest.
         self._digest: str | None = None
         self._digested = ("", "")
@@ -155,11 +158,31 @@ class EngineBase(Operations, SessionBase):
         return await self._aget_session(no_load)  # type: ignore[attr-defined, no-any-return]
 
     def _admitted(self, stored: StoredData | None) -> dict[str, Any]:
-        if stored is None or (stored.expires is not None and stored.expires <= time.time()):
+        self.found_over = None
+        if stored is not None and self._is_over(stored):
+            self.found_over, self._found_over_digest = stored, self.digest or ""
+            stored = None
+        if stored is None:
             self._forget()
             return {}
         loaded: dict[str, Any] = self._loaded(stored)
         return loaded
+
+    def _is_over(self, stored: StoredData) -> bool:
+        return stored.expires is not None and stored.expires <= time.time()
+
+    def end_found_over(self) -> bool:
+        """Delete what the last load found over, if it is still as it was found.
+
+        Return whether this call deleted it: of several, one does.
+        """
+        found = self.found_over
+        return found is not None and self._remove_if(self._found_over_digest, found)
+
+    async def aend_found_over(self) -> bool:
+        """Async twin of :meth:`end_found_over`."""
+        found = self.found_over
+        return found is not None and await self._aremove_if(self._found_over_digest, found)
 
     def _loaded(self, stored: StoredData) -> Any:
         self.times = self._stored_times = stored.times

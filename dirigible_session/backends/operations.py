@@ -113,10 +113,11 @@ class Operations(ABC):
 
     @abstractmethod
     def _remove_if(self, digest: str, found: StoredData) -> bool:
-        """Delete a session, if it is still what was found; return whether it was.
+        """Delete a session, if it is still what was found; return whether this call did."""
 
-        For ``sessions_migrate``, as :meth:`_replace` is.
-        """
+    async def _aremove_if(self, digest: str, found: StoredData) -> bool:
+        """Async twin of :meth:`_remove_if`."""
+        return await sync_to_async(self._remove_if)(digest, found)
 
     @abstractmethod
     def _has(self, digest: str) -> bool:

@@ -13,6 +13,7 @@ import asyncio
 import json
 import pickle
 import time
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -722,6 +723,84 @@ class EngineContract:
     def test_a_digest_that_names_nothing_is_a_lookup_error(self) -> None:
         with pytest.raises(LookupError):
             self.store_class.by_digest("0" * 40)
+
+    # Ending several at once, and what a load found over.
+
+    def test_several_are_ended_at_once_and_each_digest_is_given_to_one_caller(self) -> None:
+        digests = [handles.digest(self.new(number=number)) for number in range(3)]
+        kept = self.new(kept=True)
+        asked = [*digests[:2], digests[0], "0" * 40]
+        assert self.store_class.end_stored(asked) == set(digests[:2])
+        assert self.store_class.end_stored(digests) == {digests[2]}
+        assert self.store_class.end_stored([]) == set()
+        assert self.content(kept) == {"kept": True}
+
+    def over(self, **attributes: Any) -> str:
+        store = self.store()
+        store.update(attributes)
+        store.times = Times(time.time() - 2 * HOUR, time.time() - HOUR - 1)
+        store.save()
+        return store.session_key
+
+    def test_a_load_keeps_what_it_found_over_and_one_of_two_ends_it(
+        self, api: Api, settings: Any
+    ) -> None:
+        key = self.over(a=1, _auth_user_id="7")
+        settings.SESSION_COOKIE_AGE = HOUR
+        stores = [self.store(key), self.store(key)]
+        for store in stores:
+            assert api.load(store) == {}
+            assert store.session_key is None
+            assert store.found_over.parsed() == {"a": 1, "_auth_user_id": "7"}
+            assert store.found_over.times.accessed < time.time() - HOUR
+        assert [api.end_found_over(store) for store in stores] == [True, False]
+        assert not api.exists(self.store(), key)
+
+    def test_what_was_found_over_is_not_ended_once_a_rival_renewed_it(
+        self, api: Api, settings: Any
+    ) -> None:
+        key = self.over(a=1)
+        settings.SESSION_COOKIE_AGE = HOUR
+        store = self.store(key)
+        api.load(store)
+        settings.SESSION_COOKIE_AGE = 3 * HOUR
+        assert api.touch(self.loaded(api, key), time.time())
+        assert api.end_found_over(store) is False
+        assert self.content(key) == {"a": 1}
+
+    def test_a_live_session_and_one_that_is_gone_are_not_found_over(self, api: Api) -> None:
+        for key in (self.new(a=1), "a" * 32):
+            store = self.store(key)
+            api.load(store)
+            assert store.found_over is None
+            assert api.end_found_over(store) is False
+
+    # The login.
+
+    def test_the_time_of_the_login_is_stored_with_the_session(self, api: Api) -> None:
+        store, now = self.store(), time.time()
+        store.times = Times(now - HOUR, now, None, now - 60.5)
+        api.save(store)
+        assert self.loaded(api, store.session_key).times == store.times
+
+    def test_the_login_of_a_rival_is_kept(self, api: Api) -> None:
+        key, now = self.new(), time.time()
+        late, rival = self.loaded(api, key), self.loaded(api, key)
+        rival.times = replace(rival.times, authenticated=now)
+        api.save(rival)
+        late["a"] = 1
+        api.save(late)
+        assert self.loaded(api, key).times.authenticated == now
+
+    def test_the_absolute_timeout_counts_from_the_login(self, api: Api, settings: Any) -> None:
+        settings.DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT = HOUR
+        now = time.time()
+        store = self.store()
+        store["a"] = 1
+        store.times = Times(now - 2 * HOUR, now, None, now - HOUR + 60)
+        api.save(store)
+        assert self.content(store.session_key) == {"a": 1}
+        assert self.listed(store.session_key).expires == pytest.approx(now + 60)
 
 
 class NoSerializer:

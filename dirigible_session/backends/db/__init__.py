@@ -13,7 +13,7 @@ would still know a session that was ended, and not yet one that has just logged 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -78,15 +78,12 @@ class SessionStore(EngineBase):
         row: QuerySet[AbstractSession] = cls._rows().filter(digest=digest)
         return row
 
-    def _admitted(self, stored: StoredData | None) -> dict[str, Any]:
-        data = super()._admitted(stored)
-        if self.times is not None:
-            # The column tells the end by the limits of then, which may have been lowered since.
-            end = self.end_of(data, self.times)
-            if end is not None and end <= time.time():
-                self._forget()
-                return {}
-        return data
+    def _is_over(self, stored: StoredData) -> bool:
+        if super()._is_over(stored):
+            return True
+        # The column tells the end by the limits of then, which may have been lowered since.
+        end = self.end_of(cast("Row", stored).expiry, stored.times)
+        return end is not None and end <= time.time()
 
     # The operations.
 
@@ -213,6 +210,7 @@ class SessionStore(EngineBase):
             "created": row.times.created,
             "accessed": row.times.accessed,
             "interval": row.times.interval,
+            "authenticated": row.times.authenticated,
             "user_id": mapping.user_of(value_of(row.texts, SESSION_KEY)),
             "version": row.version,
         } | ends(row.expires)
@@ -259,6 +257,18 @@ class SessionStore(EngineBase):
             for digest, *columns in page:
                 yield _stored_session(digest, Row.of(*columns))
             page = list(rows.filter(digest__gt=page[-1][0])[:PAGE])
+
+    @classmethod
+    def end_stored(cls, digests: Sequence[str]) -> set[str]:
+        """Delete these sessions and return the digests of those that were still there.
+
+        It takes one statement, two on MySQL, for each 500 of them.
+        """
+        model, using = cls.get_model_class(), cls._using()
+        wanted, ended = list(dict.fromkeys(digests)), set()
+        for start in range(0, len(wanted), PAGE):
+            ended |= statements.delete(model, using, wanted[start : start + PAGE])
+        return ended
 
     # What is over.
 

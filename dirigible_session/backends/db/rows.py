@@ -11,11 +11,19 @@ from django.db.models import Q
 
 from dirigible_session.backends import mapping
 from dirigible_session.backends.mapping import Texts
-from dirigible_session.lifecycle import LAST_DATE, Times
+from dirigible_session.lifecycle import EXPIRY_KEY, LAST_DATE, Times
 from dirigible_session.stored import from_document, from_json
 
 #: The columns of a :class:`Row`, in its order.
-COLUMNS = ("session_data", "created", "accessed", "interval", "expires", "version")
+COLUMNS = (
+    "session_data",
+    "created",
+    "accessed",
+    "interval",
+    "authenticated",
+    "expires",
+    "version",
+)
 
 DAY = 24 * 60 * 60
 
@@ -36,11 +44,12 @@ class Row:
         created: float,
         accessed: float,
         interval: int | None,
+        authenticated: float | None,
         expires: float | None,
         version: int,
     ) -> Row:
         """Return the row with these columns."""
-        return cls(document, Times(created, accessed, interval), expires, version)
+        return cls(document, Times(created, accessed, interval, authenticated), expires, version)
 
     @classmethod
     def holding(
@@ -62,6 +71,11 @@ class Row:
             return mapping.to_texts(self.parsed())
         except ValueError:
             return {}
+
+    @property
+    def expiry(self) -> Mapping[str, Any]:
+        """The expiry that was set, if one was, by its name; without parsing most rows."""
+        return value_of(self.texts, EXPIRY_KEY) if f'"{EXPIRY_KEY}"' in self.document else {}
 
     def text_of(self, name: str) -> str | None:
         """Return the JSON text of an attribute, None where there is none; ValueError if damaged."""

@@ -40,6 +40,35 @@ def update(
         return bool(cursor.rowcount)
 
 
+def delete(model: Model, using: str, digests: Sequence[str]) -> set[str]:
+    """Delete rows and return the digests of those that were there."""
+    connection = connections[using]
+    quote = connection.ops.quote_name
+    table, digest = quote(model._meta.db_table), quote("digest")
+
+    def run(statement: str, values: Sequence[str]) -> set[str]:
+        with connection.cursor() as cursor:
+            cursor.execute(statement % ", ".join(["%s"] * len(values)), values)
+            return {row[0] for row in cursor.fetchall()} if cursor.description else set()
+
+    if connection.features.can_return_columns_from_insert:
+        with transaction.mark_for_rollback_on_error(using=using):
+            return run(
+                f"DELETE FROM {table} WHERE {digest} IN (%s) RETURNING {digest}",  # noqa: S608
+                digests,
+            )
+    # Whoever locks a row is the one to delete it.
+    lock = connection.ops.for_update_sql() if connection.features.has_select_for_update else ""
+    with transaction.atomic(using=using, savepoint=False):
+        if not lock:
+            # SQLite before 3.35, where the first write locks everything.
+            run(f"DELETE FROM {table} WHERE {digest} IN (%s) AND 1 = 0", digests)  # noqa: S608
+        found = run(f"SELECT {digest} FROM {table} WHERE {digest} IN (%s) {lock}", digests)  # noqa: S608
+        if found:
+            run(f"DELETE FROM {table} WHERE {digest} IN (%s)", list(found))  # noqa: S608
+        return found
+
+
 @lru_cache
 def further(model: Model) -> tuple[Any, ...]:
     """Return the fields of a model that the engine knows nothing of, and has to store."""
