@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from . import engines, project, redis
+from . import engines, middleware, redis, settings
 
-__all__ = ["engines", "project", "redis"]
+__all__ = ["engines", "middleware", "redis", "settings"]
