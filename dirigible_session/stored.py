@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from . import handles
 from .lifecycle import Times
 
 #: The longest primary key of a user, as text, by which sessions are found.
@@ -19,6 +21,7 @@ RESERVED = "_"
 IMMUTABLE = frozenset({str, int, float, bool, type(None)})
 
 State = Literal["active", "expired", "all"]
+RecordState = Literal["active", "expired", "unreadable"]
 
 
 def is_name(name: object) -> bool:
@@ -68,6 +71,14 @@ class StoredSession:
     #: The key, on engines that keep it; None elsewhere. Whoever holds it holds the session: it is
     #: for tools that copy or end sessions, and never shown.
     session_key: str | None = field(default=None, repr=False)
+    #: Where a walk in pages goes on after this session, see ``Query.after``. Never shown: on
+    #: Django's engines it may be the key.
+    position: str = field(default="", repr=False)
+    #: What the reader makes of it, which engines leave open: whether it is over at the moment of
+    #: the walk, when it ends (None: never, or unknown), and its interval in seconds.
+    state: RecordState | None = None
+    end: float | None = None
+    interval: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,36 @@ class Query:
     now: float
     state: State = "all"
     digest_prefix: str = ""
+    #: Only the sessions with these digests; None: any.
+    digests: tuple[str, ...] | None = None
     user_id: str | None = None
+    #: The position after which a walk in pages goes on, "" for its first page. Each session then
+    #: has its ``position``. None: the walk is a whole one, in the order that is cheapest.
+    after: str | None = None
+    #: Of a walk in pages: when to raise :class:`Paused`, as ``time.monotonic()`` tells time. It is
+    #: for stores that may look at much without finding a session.
+    until: float | None = None
+
+    def names_key(self, session_key: str) -> bool:
+        """Return whether the digests that are asked for include that of a session key."""
+        if not self.digest_prefix and self.digests is None:
+            return True
+        digest = handles.digest(session_key)
+        is_listed = self.digests is None or digest in self.digests
+        return is_listed and digest.startswith(self.digest_prefix)
+
+    def pause(self, position: str) -> None:
+        """Raise Paused if the walk in pages took as long as it may."""
+        if self.until is not None and time.monotonic() > self.until:
+            raise Paused(position)
+
+
+class Paused(Exception):
+    """A walk in pages took as long as it may; it goes on after ``position``."""
+
+    def __init__(self, position: str) -> None:
+        super().__init__()
+        self.position = position
 
 
 class Listable(Protocol):

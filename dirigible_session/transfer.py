@@ -48,7 +48,7 @@ from .backends.base import EngineBase
 from .backends.mapping import Texts
 from .handles import DIGEST_SIZE
 from .inspection import Inspector
-from .inspection.records import Judged, Reporter
+from .inspection.records import Reporter
 from .lifecycle import EXPIRY_KEY, TIMES_KEY, Times, fixed_end
 from .stored import Query, StoredSession
 
@@ -147,7 +147,7 @@ class Move:
     def run(self) -> None:
         """Take over all that is there to take over."""
         stored = self._inspector.stored(Query(now=self._now, state="active"))
-        judged = map(self._reporter.judged, stored)
+        judged = map(self._reporter.judge, stored)
         for batch in _batches(one for one in judged if one.state != "expired"):
             self._take_over(batch)
         # Only now that the old engine was walked to its end is it known what it no longer has.
@@ -158,9 +158,9 @@ class Move:
         for batch_gone in _batches(gone.order_by("digest").iterator()):
             self._let_go(batch_gone)
 
-    def _take_over(self, batch: list[Judged]) -> None:
+    def _take_over(self, batch: list[StoredSession]) -> None:
         # Redis may give one twice.
-        found = {judged.stored.digest: judged for judged in batch}
+        found = {stored.digest: stored for stored in batch}
         with self._transaction():
             memory = self._memory.using(self._using)
             rows = memory.select_for_update() if self._is_in_one else memory
@@ -168,8 +168,8 @@ class Move:
             known = {digest: row for digest, row in remembered.items() if self._is_of_use(row)}
             # A table may be named by another path each time: it is the last one that counts.
             memory.filter(digest__in=list(known), seen__lte=self._now).update(**self._way())
-            for judged in found.values():
-                original = self._original(judged)
+            for stored in found.values():
+                original = self._original(stored)
                 if original is not None:
                     self._take(original, known.get(original.digest))
 
@@ -187,9 +187,8 @@ class Move:
     def _transaction(self) -> AbstractContextManager[Any]:
         return transaction.atomic(using=self._using) if self._is_in_one else nullcontext()
 
-    def _original(self, judged: Judged) -> Original | None:
-        stored = judged.stored
-        if judged.state == "unreadable":
+    def _original(self, stored: StoredSession) -> Original | None:
+        if stored.state == "unreadable":
             self.counts.unreadable += 1
             return None
         try:

@@ -11,7 +11,7 @@ shows no session key and no secret unless it is told to.
 
 from __future__ import annotations
 
-from dirigible_session.stored import StoredSession, attributes_of
+from dirigible_session.stored import RecordState, StoredSession, attributes_of
 
 from .errors import (
     AmbiguousHandle,
@@ -23,10 +23,11 @@ from .errors import (
     StoreFailed,
     UnknownEngine,
     UnknownFilter,
+    UnknownPosition,
     WrongSetting,
 )
-from .inspector import Inspector
-from .records import COLUMNS, RecordState, SessionRecord, Summary
+from .inspector import Inspector, Page
+from .records import COLUMNS, SessionRecord, Summary
 from .redaction import Redactor
 from .selection import AttributeFilter, Selection, parsed_duration
 from .users import find_user_id
@@ -45,6 +46,7 @@ __all__ = [
     "NoSuchUser",
     "NotEnded",
     "NotListable",
+    "Page",
     "RecordState",
     "Redactor",
     "Selection",
@@ -53,6 +55,7 @@ __all__ = [
     "Summary",
     "UnknownEngine",
     "UnknownFilter",
+    "UnknownPosition",
     "WrongSetting",
     "attributes_of",
     "find_user_id",

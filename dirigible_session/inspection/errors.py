@@ -1,4 +1,4 @@
-"""Why sessions can't be looked at, each in one clear sentence."""
+"""The reasons why stored sessions can't be read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_LISTED = 10
 
 _KNOWN = (Error, OSError, ImproperlyConfigured, StoreUnavailable, SessionConflict)
 
-#: What the clients of stores raise, by the modules that define it: most sites have few of them.
+#: Exceptions of the clients of stores, by module: a site has few of these modules.
 _CLIENTS = (
     ("redis.exceptions", "RedisError"),
     ("redis.exceptions", "RedisClusterException"),
@@ -30,19 +30,23 @@ Item = TypeVar("Item")
 
 
 class InspectionError(Exception):
-    """The stored sessions can't be read, or not the one that was asked for."""
+    """Stored sessions can't be read; the message is one line that says why."""
 
 
 class UnknownEngine(InspectionError):
-    """The path names no session engine."""
+    """The path is not that of a session engine."""
 
 
 class UnknownFilter(InspectionError, ImproperlyConfigured):
-    """DEFAULT_EXCEPTION_REPORTER_FILTER names nothing that can tell what is a secret."""
+    """DEFAULT_EXCEPTION_REPORTER_FILTER is not a filter that can tell what is a secret."""
 
 
 class WrongSetting(InspectionError, ImproperlyConfigured):
-    """A setting that says how long sessions last is no number of seconds."""
+    """A setting that says how long sessions last is not a number of seconds."""
+
+
+class UnknownPosition(InspectionError):
+    """The position does not come from a page of this engine."""
 
 
 class NotListable(InspectionError):
@@ -62,10 +66,10 @@ class NoSuchSession(InspectionError):
 
 
 class AmbiguousHandle(InspectionError):
-    """Several stored sessions have digests that begin like this."""
+    """The digests of several stored sessions begin with these digits."""
 
     def __init__(self, prefix: str, digests: Sequence[str]) -> None:
-        #: The full digests that match, as many as were looked for.
+        #: The full digests that match, :data:`MOST_LISTED` and one more at most.
         self.digests = tuple(digests)
         length = HANDLE_LENGTH
         while len({digest[:length] for digest in digests}) < len(digests):
@@ -74,60 +78,65 @@ class AmbiguousHandle(InspectionError):
         if len(digests) > MOST_LISTED:
             listed += " and more"
         super().__init__(
-            f"{prefix!r} is ambiguous: it begins {listed}. Give more digits of the one you mean."
+            f"{prefix!r} is ambiguous: it matches {listed}. Give more digits of the one you mean."
         )
 
 
 class NotEnded(InspectionError):
-    """Some sessions are still there after they were ended."""
+    """The store kept some of the sessions that were to be ended."""
 
-    def __init__(self, ended: int, digests: list[str]) -> None:
-        """``digests`` are those of the sessions that are still there."""
+    def __init__(self, ended: int, digests: Sequence[str]) -> None:
+        """``ended`` is how many were ended, ``digests`` are those of the others."""
         self.ended = ended
+        self.digests = tuple(digests)
         listed = [digest[:HANDLE_LENGTH] for digest in digests[:MOST_LISTED]]
         more = f" and {len(digests) - len(listed)} more" if len(digests) > len(listed) else ""
         super().__init__(
-            f"Ended {ended}. The store keeps {', '.join(listed)}{more}: look whether whoever runs "
-            "this may delete there."
+            f"Ended {ended}. The store keeps {', '.join(listed)}{more}: check that this process "
+            "has the permission to delete them."
         )
 
 
 def store_errors() -> tuple[type[Exception], ...]:
-    """Return what stores raise when they do not answer."""
+    """Return the exceptions that stores raise when they do not answer."""
     clients = ((sys.modules.get(module), name) for module, name in _CLIENTS)
     raised = (getattr(client, name, None) for client, name in clients if client is not None)
     return (*_KNOWN, *(error for error in raised if error is not None))
 
 
-def said(error: BaseException) -> str:
-    """Return what an error says, on one line."""
+def one_line(error: BaseException) -> str:
+    """Return the message of an error on one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager
-def answering(what: str, failing: str = "can't be read") -> Iterator[None]:
-    """Raise StoreFailed, saying ``what`` it is, where a store does not answer."""
+def store_errors_as(what: str, failing: str = "can't be read") -> Iterator[None]:
+    """Raise StoreFailed with a message that begins with ``what`` if a store does not answer."""
     try:
         yield
     except store_errors() as error:
-        raise StoreFailed(f"{what} {failing}: {said(error)}") from error
+        raise StoreFailed(f"{what} {failing}: {one_line(error)}") from error
 
 
 @contextmanager
-def opening(what: str) -> Iterator[None]:
-    """Raise StoreFailed, saying ``what`` it is, where a store can't be made.
+def opening_errors_as(what: str) -> Iterator[None]:
+    """Raise StoreFailed with a message that begins with ``what`` if a store can't be made.
 
-    Whatever is wrong with it: an engine and the settings of its store are the project's choice.
+    Any exception counts: an engine and the settings of its store are the project's choice.
     """
     try:
         yield
     except InspectionError:
         raise
     except Exception as error:
-        raise StoreFailed(f"{what} can't be opened: {said(error)}") from error
+        raise StoreFailed(f"{what} can't be opened: {one_line(error)}") from error
 
 
-def guarded(what: str, items: Iterable[Item]) -> Iterator[Item]:
-    """Pass on what a store gives; StoreFailed where it does not answer."""
-    with answering(what):
+def each(what: str, items: Iterable[Item]) -> Iterator[Item]:
+    """Iterate over ``items`` of a store; StoreFailed if it does not answer."""
+    with store_errors_as(what):
         yield from items
+
+
+# Their former names, until everybody has moved.
+answering, opening = store_errors_as, opening_errors_as

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dirigible_session import handles, signals
-from dirigible_session.stored import Query
+from dirigible_session.signals import Reason
+from dirigible_session.stored import Paused, Query, StoredSession
 
+from . import positions
 from .errors import (
     MOST_LISTED,
     AmbiguousHandle,
     NoSuchSession,
     NotEnded,
-    answering,
-    guarded,
-    opening,
+    opening_errors_as,
+    store_errors_as,
 )
-from .readers import can_list, keyed_reader, store_class_of
-from .records import Judged, Reporter, SessionRecord, Summary, summarized, user_id_of
+from .readers import reader_of, store_class_of
+from .records import Reporter, SessionRecord, Summary, summarized, user_id_of
 from .selection import Selection
 from .users import Usernames
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
 
-    from dirigible_session.stored import StoredSession
-
-#: Usernames are looked up for so many sessions at a time, or for so many bytes of them.
+#: So many sessions, or so many bytes of them as stored, are named or ended together.
 BATCH = 500
 BATCH_BYTES = 1_000_000
 
@@ -41,41 +41,61 @@ EVERYTHING = Selection(state="all")
 _PREFIX = re.compile(rf"[0-9a-f]{{4,{handles.DIGEST_LENGTH}}}")
 
 
+@dataclass(frozen=True)
+class Page:
+    """Some of the sessions that are wanted, and where the next page begins."""
+
+    records: list[SessionRecord]
+    #: What to pass as ``after`` for the next page; None: there is none. It is URL-safe text, and
+    #: tells nothing of a session key.
+    next: str | None
+    #: How many stored sessions were read to find these.
+    read: int
+
+
 class Inspector:
     """The stored sessions of one engine.
 
-    Memory is bounded by one chunk of what the store gives at a time (200 rows of a table, one
-    file, one megabyte of a cache's values) and one batch of records (500, or one megabyte),
-    however many sessions there are. What is read is as old as that: sessions that are stored or
-    ended during a walk may or may not show. Every method raises StoreFailed where the store does
-    not answer.
+    Memory is bounded by what the reader of the engine has in memory at a time (see the readers)
+    and one batch of records (500, or one megabyte as stored), however many sessions there are.
+    Sessions that are stored or ended during a walk may be missing from it or not. Every method
+    raises StoreFailed if the store does not answer.
     """
 
     def __init__(self, engine: str | None = None) -> None:
         """Open an engine, SESSION_ENGINE by default.
 
-        UnknownEngine if the path names none, NotListable if its sessions can't be listed,
-        StoreFailed if its store can't be opened.
+        UnknownEngine if the path is not that of an engine, NotListable if its sessions can't be
+        listed, StoreFailed if its store can't be opened.
         """
         self.store_class: Any = store_class_of(engine)
         self._what = f"The store of {self.store_class.__module__}"
-        with opening(self._what):
-            self._keyed = None if can_list(self.store_class) else keyed_reader(self.store_class)
+        with opening_errors_as(self._what):
+            self._reader = reader_of(self.store_class)
             self._cookie_age = self.store_class().get_session_cookie_age()
 
     def count(self) -> int | None:
-        """Return how many sessions are stored; None if it takes reading them all to tell."""
-        return None if self._keyed is None else self._keyed.count()
+        """Return how many sessions are stored; None if only a walk could tell."""
+        return self._reader.count()
 
     def stored(self, query: Query) -> Iterator[StoredSession]:
-        """Walk the sessions as stored, with their data as it is: nothing is redacted.
+        """Walk the sessions as stored, with all their data: nothing is redacted.
 
-        Sessions of Django's engines come with their key.
-        ``query`` is what the store may decide by itself; more than it asks for may come.
+        Sessions of Django's engines come with their key. The store may give more sessions than
+        ``query`` asks for.
         """
-        if self._keyed is not None:
-            return iter(self._keyed.walk(query))
-        return guarded(self._what, self.store_class.list_stored(query))
+        return self._reader.walk(query)
+
+    def sessions(
+        self, selection: Selection = EVERYTHING, *, now: float | None = None
+    ) -> Iterator[StoredSession]:
+        """Walk the sessions that are wanted, as stored: nothing is redacted.
+
+        Their ``state``, ``end`` and ``interval`` are filled in, as of ``now``, in seconds since
+        the epoch. Sessions of one user, or with given digests, are found by index on the engines
+        of this package. NoSuchSession, AmbiguousHandle: see :meth:`find`.
+        """
+        return self._wanted(selection, self._reporter(now))
 
     def records(
         self, selection: Selection = EVERYTHING, *, reveal: bool = False, now: float | None = None
@@ -83,16 +103,75 @@ class Inspector:
         """Walk the sessions that are wanted, as they may be shown.
 
         Session keys are left out and values whose names look secret are stars, unless ``reveal``
-        is True. ``now`` is the moment to judge them at, in seconds since the epoch.
-        NoSuchSession, AmbiguousHandle: see :meth:`find`.
+        is True. States are as of ``now``, in seconds since the epoch. NoSuchSession,
+        AmbiguousHandle: see :meth:`find`.
         """
         reporter = self._reporter(now, reveal=reveal)
-        usernames = Usernames()
-        for batch in _batches(self._selected(selection, reporter)):
-            user_ids = [user_id_of(judged.stored.data) for judged in batch]
-            names = usernames.look_up(id_ for id_ in user_ids if id_ is not None)
-            for judged, user_id in zip(batch, user_ids, strict=True):
-                yield reporter.record(judged, None if user_id is None else names[user_id])
+        return _recorded(self._wanted(selection, reporter), reporter, None)
+
+    def records_of(
+        self,
+        sessions: Iterable[StoredSession],
+        *,
+        usernames: Mapping[str, str | None] | None = None,
+        reveal: bool = False,
+    ) -> Iterator[SessionRecord]:
+        """Give records of what :meth:`sessions` gave.
+
+        ``usernames``, by user id, saves looking them up.
+        """
+        return _recorded(sessions, self._reporter(None, reveal=reveal), usernames)
+
+    def page(
+        self,
+        selection: Selection = EVERYTHING,
+        *,
+        after: str | None = None,
+        limit: int = 50,
+        seconds: float | None = None,
+        most_read: int | None = None,
+        reveal: bool = False,
+        now: float | None = None,
+    ) -> Page:
+        """Return up to ``limit`` records of the sessions that are wanted, and where to go on.
+
+        It goes on after the position ``after``, the ``next`` of the page before, and reads no
+        more sessions than it needs: not those of the pages before, nor more than ``most_read``,
+        nor for much longer than ``seconds``. So a page may have fewer records than there are, or
+        none, and yet a next one. Each page is as of its own time; a session that is stored, or
+        gets another key, between two pages may be on none of them or on both.
+
+        The order is the store's: by session key in Django's tables, by digest in those of this
+        package and in files, and that of SCAN on Redis. A ``selection`` with a ``session`` gives
+        all sessions whose digest begins with it. ``selection.limit`` is ignored. UnknownPosition
+        if ``after`` is not from a page of this engine, NoSuchSession as in :meth:`find`.
+        """
+        reporter = self._reporter(now, reveal=reveal)
+        until = None if seconds is None else time.monotonic() + seconds
+        engine = self.store_class.__module__
+        position = "" if after is None else positions.opened(after, engine)
+        query = replace(selection.query(reporter.now), after=position, until=until)
+        if selection.session is not None:
+            by_key = self._by_key(selection.session) if after is None else None
+            prefix = handles.digest(selection.session) if by_key else _prefix(selection.session)
+            query = replace(query, digest_prefix=prefix)
+        found: dict[str, StoredSession] = {}
+        read, is_complete = 0, False
+        try:
+            for stored in self._reader.walk(query):
+                is_late = read and until is not None and time.monotonic() > until
+                if is_late or len(found) >= limit or (most_read is not None and read >= most_read):
+                    break
+                read, position = read + 1, stored.position
+                if selection.matches(reporter.judge(stored), reporter.now):
+                    # Redis may give a session twice.
+                    found[stored.digest] = stored
+            else:
+                is_complete = True
+        except Paused as paused:
+            position = paused.position
+        records = list(_recorded(found.values(), reporter, None))
+        return Page(records, None if is_complete else positions.sealed(position, engine), read)
 
     def summary(
         self,
@@ -106,7 +185,7 @@ class Inspector:
         ``watch`` is given them one by one and passes them on, as a progress bar does. Memory grows
         with the number of different users and names of attributes.
         """
-        wanted = self._selected(selection, self._reporter(now))
+        wanted = self._wanted(selection, self._reporter(now))
         return summarized(wanted if watch is None else watch(wanted))
 
     def find(self, session: str) -> str:
@@ -117,50 +196,69 @@ class Inspector:
         """
         return self._named(session).digest
 
-    def invalidate(self, selection: Selection, *, now: float | None = None) -> int:
-        """End the sessions that are wanted and return how many.
+    def invalidate(
+        self,
+        selection: Selection,
+        *,
+        now: float | None = None,
+        reason: Reason = Reason.OPERATOR,
+    ) -> int:
+        """End the sessions that are wanted and return how many this call ended.
 
-        Each is ended through its store, so that a cached copy goes too. ``session_invalidated``
-        is sent before, with the attributes still readable. NotEnded, once all were tried, if some
-        are still there.
+        See :meth:`end` for what is sent and raised.
         """
         ended = 0
-        left: list[str] = []
-        for batch in _batches(self._selected(selection, self._reporter(now))):
-            with answering(self._what):
-                for judged in batch:
-                    is_ended = self._end(judged.stored)
-                    if self._is_there(judged.stored):
-                        left.append(judged.stored.digest)
-                    else:
-                        ended += is_ended
-        if left:
-            raise NotEnded(ended, left)
+        kept: list[str] = []
+        for batch in _batches(self._wanted(selection, self._reporter(now))):
+            ended_now, kept_now = self._end(batch, reason)
+            ended += len(ended_now)
+            kept += kept_now
+        if kept:
+            raise NotEnded(ended, kept)
         return ended
 
-    def _is_there(self, stored: StoredSession) -> bool:
-        # Django's file engine says nothing where it may not delete, and no engine of Django's
-        # deletes a session whose key is too short to be one. Our own engines say it.
-        return stored.session_key is not None and self.store_class().exists(stored.session_key)
+    def end(
+        self, sessions: Iterable[StoredSession], *, reason: Reason = Reason.OPERATOR
+    ) -> list[StoredSession]:
+        """End sessions that :meth:`sessions` gave, and return those that this call ended.
 
-    def _end(self, stored: StoredSession) -> bool:
-        try:
-            session = self._opened(stored)
-        except LookupError:
-            # It ended by itself meanwhile.
-            return False
-        notices = signals.Outbox(session, None)
-        notices.note(signals.session_invalidated, handle=stored.digest[: handles.HANDLE_LENGTH])
-        notices.send()
-        session.flush()
-        return True
+        A session that is gone already is left out. ``session_invalidated`` is sent for each that
+        this call ended, with a session of which the data can be read. On the engines of this
+        package it takes one call of the store for 500 of them. NotEnded, once all were tried, if
+        the store kept some.
+        """
+        ended: list[StoredSession] = []
+        kept: list[str] = []
+        for batch in _batches(sessions):
+            ended_now, kept_now = self._end(batch, reason)
+            ended += ended_now
+            kept += kept_now
+        if kept:
+            raise NotEnded(len(ended), kept)
+        return ended
 
-    def _opened(self, stored: StoredSession) -> SessionBase:
-        if stored.session_key is None:
-            session: SessionBase = self.store_class.by_digest(stored.digest)
-            return session
-        session = self.store_class(stored.session_key)
-        # What was read just now: a store would not load a session that is over or damaged.
+    def _end(
+        self, batch: list[StoredSession], reason: Reason
+    ) -> tuple[list[StoredSession], set[str]]:
+        # Redis may give a session twice.
+        by_digest = {stored.digest: stored for stored in batch}
+        with store_errors_as(self._what):
+            ended, kept = self._reader.end(by_digest.values())
+        gone = [stored for digest, stored in by_digest.items() if digest in ended]
+        for stored in gone:
+            outbox = signals.Outbox(self._as_session(stored), None)
+            outbox.note(
+                signals.session_invalidated,
+                handle=stored.digest[: handles.HANDLE_LENGTH],
+                user_id=user_id_of(stored.data),
+                reason=reason,
+            )
+            outbox.send(is_last=True)
+        return gone, kept
+
+    def _as_session(self, stored: StoredSession) -> SessionBase:
+        session: SessionBase = self.store_class(stored.session_key)
+        # The data that was read before it was deleted.
         vars(session)["_session_cache"] = dict(stored.data or {})
         return session
 
@@ -168,31 +266,22 @@ class Inspector:
         moment = time.time() if now is None else now
         return Reporter(cookie_age=self._cookie_age, now=moment, reveal=reveal)
 
-    def _selected(self, selection: Selection, reporter: Reporter) -> Iterator[Judged]:
+    def _wanted(self, selection: Selection, reporter: Reporter) -> Iterator[StoredSession]:
         now = reporter.now
         if selection.session is None:
-            stored = self.stored(selection.query(now))
+            stored = self._reader.walk(selection.query(now))
         else:
             stored = iter([self._named(selection.session)])
-        wanted = (
-            judged
-            for judged in map(reporter.judged, stored)
-            if selection.matches(judged.stored, judged.state, now)
-        )
-        return islice(wanted, selection.limit)
+        judged = map(reporter.judge, stored)
+        return islice((one for one in judged if selection.matches(one, now)), selection.limit)
 
     def _named(self, session: str) -> StoredSession:
-        by_key = self._by_key(session) if session.isascii() and session.isprintable() else None
+        by_key = self._by_key(session)
         if by_key is not None:
             return by_key
-        prefix = session.lower()
-        if not _PREFIX.fullmatch(prefix):
-            raise NoSuchSession(
-                "No stored session has this key, and a handle has 4 to 40 hexadecimal digits."
-            )
-        matches = {
-            stored.digest: stored for stored in islice(self._by_prefix(prefix), MOST_LISTED + 1)
-        }
+        prefix = _prefix(session)
+        found = self._reader.walk(Query(now=time.time(), digest_prefix=prefix))
+        matches = {stored.digest: stored for stored in islice(found, MOST_LISTED + 1)}
         if len(matches) > 1:
             raise AmbiguousHandle(prefix, sorted(matches))
         if not matches:
@@ -201,26 +290,41 @@ class Inspector:
             raise NoSuchSession(f"No stored session has a digest that begins with {named}.")
         return matches.popitem()[1]
 
-    def _by_key(self, key: str) -> StoredSession | None:
-        if self._keyed is not None:
-            return next(iter(self._keyed.by_keys([key])), None)
-        return next(self._by_prefix(handles.digest(key)), None)
+    def _by_key(self, session: str) -> StoredSession | None:
+        may_be_key = session.isascii() and session.isprintable()
+        return self._reader.by_key(session) if may_be_key else None
 
-    def _by_prefix(self, prefix: str) -> Iterator[StoredSession]:
-        if self._keyed is None:
-            return self.stored(Query(now=time.time(), digest_prefix=prefix))
-        keys = self._keyed.keys()
-        return iter(
-            self._keyed.by_keys(key for key in keys if handles.digest(key).startswith(prefix))
+
+def _prefix(session: str) -> str:
+    prefix = session.lower()
+    if not _PREFIX.fullmatch(prefix):
+        raise NoSuchSession(
+            "No stored session has this key, and a handle has 4 to 40 hexadecimal digits."
         )
+    return prefix
 
 
-def _batches(sessions: Iterable[Judged]) -> Iterator[list[Judged]]:
-    batch: list[Judged] = []
+def _recorded(
+    sessions: Iterable[StoredSession],
+    reporter: Reporter,
+    usernames: Mapping[str, str | None] | None,
+) -> Iterator[SessionRecord]:
+    known = Usernames()
+    for batch in _batches(sessions):
+        user_ids = [user_id_of(stored.data) for stored in batch]
+        names = usernames
+        if names is None:
+            names = known.look_up(id_ for id_ in user_ids if id_ is not None)
+        for stored, user_id in zip(batch, user_ids, strict=True):
+            yield reporter.record(stored, None if user_id is None else names.get(user_id))
+
+
+def _batches(sessions: Iterable[StoredSession]) -> Iterator[list[StoredSession]]:
+    batch: list[StoredSession] = []
     size = 0
-    for judged in sessions:
-        batch.append(judged)
-        size += judged.stored.size
+    for stored in sessions:
+        batch.append(stored)
+        size += stored.size
         if len(batch) >= BATCH or size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0

@@ -6,18 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from dirigible_session import handles, lifecycle
 from dirigible_session.conf import PREFIX, conf
 from dirigible_session.lifecycle import Times
-from dirigible_session.stored import StoredSession, attributes_of
+from dirigible_session.stored import RecordState, StoredSession, attributes_of
 
 from .errors import WrongSetting
 from .redaction import Redactor
 from .users import USER_KEY
-
-RecordState = Literal["active", "expired", "unreadable"]
 
 #: The keys of a record in json, the columns of csv, in this order.
 COLUMNS = (
@@ -62,6 +60,10 @@ class SessionRecord:
     session_key: str | None = None
     #: Why the session is unreadable.
     error: str = ""
+    #: When its user last logged in, as far as that is known.
+    authenticated: datetime | None = None
+    #: Whether it is the session of the current request: only ``users.sessions_of`` tells.
+    is_current: bool = False
 
 
 BAD_EXPIRY = "expiry is neither a number nor a date"
@@ -70,23 +72,11 @@ BAD_EXPIRY = "expiry is neither a number nor a date"
 _NO_TIMES = Times(0, 0)
 
 
-class Judged(NamedTuple):
-    """A stored session, and what its expiry makes of it."""
-
-    stored: StoredSession
-    state: RecordState
-    #: When it ends, in seconds since the epoch; None: never, or unknown.
-    end: float | None
-    interval: int | None
-    #: Why it is unreadable.
-    reason: str
-
-
 class Reporter:
-    """Makes records, all as of one moment and by one rule of redaction."""
+    """Says what stored sessions are at one moment, and makes records of them."""
 
-    def __init__(self, *, cookie_age: int, now: float, reveal: bool) -> None:
-        """Find what binds all sessions; WrongSetting, UnknownFilter if that makes no sense."""
+    def __init__(self, *, cookie_age: int, now: float, reveal: bool = False) -> None:
+        """Find what holds for all sessions; WrongSetting, UnknownFilter if that makes no sense."""
         self.now = now
         self._reveal = reveal
         _check_seconds("SESSION_COOKIE_AGE", cookie_age)
@@ -96,17 +86,23 @@ class Reporter:
             _check_seconds(f"{PREFIX}ABSOLUTE_TIMEOUT", self._absolute_timeout)
         self._redacted = Redactor().redacted
 
-    def judged(self, stored: StoredSession) -> Judged:
-        """Return what there is to say of a session's state."""
-        if stored.data is None:
-            return Judged(stored, "unreadable", stored.expires, None, stored.error)
+    def judge(self, stored: StoredSession) -> StoredSession:
+        """Fill in the state, the end and the interval of a session, and return it."""
+        stored.state, stored.end = "unreadable", stored.expires
+        data, times = stored.data, stored.times
+        if data is None:
+            return stored
         try:
-            end = self._end(stored.data, stored)
-            interval = self._interval(stored.data, stored.times)
+            end = self._end(data, stored)
+            stored.interval = lifecycle.max_inactive_interval(
+                data, times or _NO_TIMES, cookie_age=self._cookie_age, now=self.now
+            )
         except (ValueError, TypeError, OverflowError):
-            return Judged(stored, "unreadable", stored.expires, None, BAD_EXPIRY)
-        is_active = end is None or end > self.now
-        return Judged(stored, "active" if is_active else "expired", end, interval, "")
+            stored.error = BAD_EXPIRY
+            return stored
+        stored.end = end
+        stored.state = "active" if end is None or end > self.now else "expired"
+        return stored
 
     def _end(self, data: Mapping[str, Any], stored: StoredSession) -> float | None:
         if stored.times is None:
@@ -122,31 +118,26 @@ class Reporter:
             return stored.expires if (stored.expires or self.now + 1) <= self.now else None
         return end if stored.expires is None else min(end, stored.expires)
 
-    def record(self, judged: Judged, username: str | None) -> SessionRecord:
-        """Return what is shown of a stored session; secrets and key only when revealing."""
-        stored, state, end, interval, reason = judged
-        data = stored.data if stored.data is not None and state != "unreadable" else {}
+    def record(self, stored: StoredSession, username: str | None) -> SessionRecord:
+        """Return a record of a session that was judged; secrets and key only if revealing."""
+        data = stored.data if stored.data is not None and stored.state != "unreadable" else {}
         attributes = attributes_of(data)
         times = stored.times
         return SessionRecord(
             digest=stored.digest,
             handle=stored.digest[: handles.HANDLE_LENGTH],
-            state=state,
+            state=stored.state or "unreadable",
             user_id=user_id_of(data),
             username=username,
             created=None if times is None else utc(times.created),
             last_accessed=None if times is None else utc(times.accessed),
-            expires=None if end is None else utc(end),
-            max_inactive_interval=interval,
+            expires=utc(stored.end),
+            max_inactive_interval=stored.interval,
             size=stored.size,
             attributes=attributes if self._reveal else self._redacted(attributes),
             session_key=stored.session_key if self._reveal else None,
-            error=reason,
-        )
-
-    def _interval(self, data: Mapping[str, Any], times: Times | None) -> int:
-        return lifecycle.max_inactive_interval(
-            data, times or _NO_TIMES, cookie_age=self._cookie_age, now=self.now
+            error=stored.error,
+            authenticated=None if times is None else utc(times.authenticated),
         )
 
 
@@ -154,7 +145,9 @@ def _check_seconds(setting: str, value: object) -> None:
     # No session is to be called unreadable, and be ended as such, because a setting is wrong.
     if not lifecycle.is_seconds(value):
         kind = type(value).__name__
-        raise WrongSetting(f"{setting} is no number of seconds that dates can bear: {kind}.")
+        raise WrongSetting(
+            f"{setting} is not a number of seconds that a date can hold: its type is {kind}."
+        )
 
 
 def user_id_of(data: Mapping[str, Any] | None) -> str | None:
@@ -163,11 +156,13 @@ def user_id_of(data: Mapping[str, Any] | None) -> str | None:
     return None if user_id is None else str(user_id)
 
 
-def utc(timestamp: float) -> datetime | None:
-    """Return a moment as an aware datetime in UTC; None for one that is beyond dates."""
+def utc(timestamp: float | None) -> datetime | None:
+    """Return a moment as an aware datetime in UTC; None if unknown, or beyond dates."""
+    if timestamp is None:
+        return None
     try:
         return datetime.fromtimestamp(timestamp, timezone.utc)
-    except (ValueError, OverflowError, OSError):
+    except (TypeError, ValueError, OverflowError, OSError):
         return None
 
 
@@ -192,18 +187,21 @@ class Summary:
     attributes: dict[str, int]
 
 
-def summarized(sessions: Iterable[Judged]) -> Summary:
-    """Count sessions. Memory grows with the different users and names of attributes, no more."""
+def summarized(sessions: Iterable[StoredSession]) -> Summary:
+    """Count sessions that were judged.
+
+    Memory grows with the number of different users and names of attributes.
+    """
     states: Counter[str] = Counter()
     names: Counter[str] = Counter()
     users: set[str] = set()
     authenticated = total = largest = 0
     oldest = float("inf")
-    for stored, state, *_ in sessions:
-        states[state] += 1
+    for stored in sessions:
+        states[stored.state or "unreadable"] += 1
         total += stored.size
         largest = max(largest, stored.size)
-        if state == "unreadable" or stored.data is None:
+        if stored.state == "unreadable" or stored.data is None:
             continue
         user_id = user_id_of(stored.data)
         if user_id is not None:

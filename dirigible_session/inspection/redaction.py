@@ -10,7 +10,7 @@ from django.utils.module_loading import import_string
 from django.views.debug import SafeExceptionReporterFilter
 
 from .display import name_as_text
-from .errors import UnknownFilter, said
+from .errors import UnknownFilter, one_line
 from .nested import PLAIN, contents, rebuilt
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _default_filter() -> Any:
     except Exception as error:
         # It may be a class of the project, and fail in any way.
         raise UnknownFilter(
-            f"DEFAULT_EXCEPTION_REPORTER_FILTER is {path!r}, which is no filter: {said(error)}"
+            f"DEFAULT_EXCEPTION_REPORTER_FILTER is {path!r}, which is no filter: {one_line(error)}"
         ) from error
 
 

@@ -16,39 +16,39 @@ from .users import USER_KEY
 if TYPE_CHECKING:
     from dirigible_session.stored import StoredSession
 
-    from .records import RecordState
-
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
 
 
 def parsed_duration(text: str) -> float:
-    """Return the seconds of a duration such as 90s, 15m, 2h, 7d; ValueError if it is none."""
+    """Return the seconds of a duration such as 90s, 15m, 2h, 7d; ValueError if it is not one."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no duration; write 90s, 15m, 2h or 7d")
+        raise ValueError(f"{text!r} is not a duration; write 90s, 15m, 2h or 7d")
     return float(match[1]) * _SECONDS[match[2]]
 
 
 @dataclass(frozen=True)
 class AttributeFilter:
-    """An attribute that a session must hold, with any value or with one that reads ``text``."""
+    """An attribute that a session must have, with any value or with the one written in ``text``."""
 
     name: str
     text: str | None = None
 
     @classmethod
     def parse(cls, argument: str) -> AttributeFilter:
-        """Read ``NAME`` or ``NAME=VALUE``; ValueError if it names no attribute."""
+        """Read ``NAME`` or ``NAME=VALUE``; ValueError if it does not name an attribute."""
         name, equals, text = argument.partition("=")
         if not name:
-            raise ValueError(f"{argument!r} names no attribute; write NAME or NAME=VALUE")
+            raise ValueError(f"{argument!r} does not name an attribute; write NAME or NAME=VALUE")
         if name.startswith(RESERVED):
-            raise ValueError(f"{name!r} is no attribute: such names are Django's own")
+            raise ValueError(
+                f"{name!r} is not an attribute: names that begin with _ are Django's own"
+            )
         return cls(name, text if equals else None)
 
     def matches(self, data: Mapping[str, Any]) -> bool:
-        """Return whether the session's data holds it: the text itself, or what it is in JSON."""
+        """Return whether the data has the attribute, with this text or this JSON as its value."""
         if self.name not in data:
             return False
         if self.text is None:
@@ -66,19 +66,21 @@ class AttributeFilter:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which stored sessions are wanted; all that is given must hold.
+    """Which stored sessions are wanted: every filter given must match.
 
-    Unreadable ones always are, unless another filter needs what is in them.
+    Unreadable sessions match, unless another filter needs to know their data.
     """
 
     state: State = "active"
-    #: As Django stores it: ``str`` of the primary key, which any other value is taken for; see
-    #: :func:`~.users.find_user_id`.
+    #: The primary key of a user as Django stores it in sessions: its ``str``. Any other value is
+    #: converted; see :func:`~.users.find_user_id`.
     user_id: str | None = None
     #: Sessions in which nobody is logged in.
     anonymous: bool = False
     #: Of one session: a handle, 4 to 40 digits of the digest, or a full session key.
     session: str | None = None
+    #: Full digests of several sessions; those that are gone are left out.
+    digests: tuple[str, ...] | None = None
     attributes: tuple[AttributeFilter, ...] = ()
     #: Seconds since the last access. A session whose last access is unknown matches neither.
     idle_over: float | None = None
@@ -94,7 +96,7 @@ class Selection:
 
     @property
     def needs_content(self) -> bool:
-        """Whether it takes what is in a session to tell."""
+        """Whether a filter needs to know the data of a session."""
         return (
             self.user_id is not None
             or self.anonymous
@@ -108,25 +110,26 @@ class Selection:
         return replace(self, state="all")
 
     def query(self, now: float) -> Query:
-        """Return what of it a store can decide.
+        """Return the part of it that a store can decide.
 
-        An unreadable session shows whatever its expiry, so the state is the store's to decide only
-        where no unreadable session is wanted. That one is expired is not: what is over by
-        ``DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT`` is still good in a store. Nor is whose it is where
-        the user can't be written down as text, as half a surrogate pair.
+        Unreadable sessions match in any state, so the store may choose by state only if they are
+        not wanted. It never chooses the expired ones: a session that is past
+        ``DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT`` is still active in the store. A user id that is not
+        valid text, as a lone surrogate, can't be looked up in an index.
         """
         is_decidable = self.state == "active" and self.needs_content
         return Query(
             now=now,
             state="active" if is_decidable else "all",
             user_id=self.user_id if _is_encodable(self.user_id) else None,
+            digests=self.digests,
         )
 
-    def matches(self, stored: StoredSession, state: RecordState, now: float) -> bool:
-        """Return whether a stored session that is in ``state`` is wanted."""
-        if state == "unreadable":
+    def matches(self, stored: StoredSession, now: float) -> bool:
+        """Return whether a stored session that was judged is wanted."""
+        if stored.state == "unreadable":
             return not self.needs_content
-        if self.state not in ("all", state):
+        if self.state not in ("all", stored.state):
             return False
         return not self.needs_content or self._matches_content(stored, now)
 

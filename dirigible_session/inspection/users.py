@@ -9,7 +9,7 @@ from django.contrib.auth import SESSION_KEY, get_user_model
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import DataError
 
-from .errors import NoSuchUser, answering
+from .errors import NoSuchUser, store_errors_as
 
 #: Where Django keeps the primary key of who is logged in.
 USER_KEY = SESSION_KEY
@@ -85,7 +85,7 @@ class Usernames:
 
 def _read(model: Any, condition: dict[str, Any]) -> dict[Any, str | None] | None:
     """Return usernames by primary key; None if the database can hold no user like that."""
-    with answering(USERS):
+    with store_errors_as(USERS):
         try:
             rows = model._base_manager.filter(**condition)
             return {

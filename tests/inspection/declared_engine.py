@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ class Shelf:
 
     stored: dict[str, StoredSession] = field(default_factory=dict)
     queries: list[Query] = field(default_factory=list)
+    ended: list[list[str]] = field(default_factory=list)
     failure: Exception | None = None
 
     def put(self, digest: str, data: dict[str, Any] | None, **known: Any) -> None:
@@ -38,16 +39,13 @@ class SessionStore(SessionBase):
         shelf.queries.append(query)
         if shelf.failure:
             raise shelf.failure
-        for digest, stored in list(shelf.stored.items()):
-            if digest.startswith(query.digest_prefix):
+        for digest, stored in sorted(shelf.stored.items()):
+            is_named = query.digests is None or digest in query.digests
+            if is_named and digest.startswith(query.digest_prefix) and digest > (query.after or ""):
+                stored.position = digest
                 yield stored
 
     @classmethod
-    def by_digest(cls, digest: str) -> SessionStore:
-        store = cls()
-        store._session_cache = dict(shelf.stored[digest].data or {})
-        store.digest = digest
-        return store
-
-    def flush(self) -> None:
-        del shelf.stored[self.digest]
+    def end_stored(cls, digests: Sequence[str]) -> set[str]:
+        shelf.ended.append(list(digests))
+        return {digest for digest in digests if shelf.stored.pop(digest, None)}

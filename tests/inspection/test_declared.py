@@ -79,17 +79,32 @@ def test_a_session_is_ended_through_its_store(shelf, receive):
     assert named["sender"] is declared_engine.SessionStore
     assert named["session"]["cart"] == [1]
     assert named["handle"] == A[:12]
+    assert (named["user_id"], named["reason"]) == (None, signals.Reason.OPERATOR)
     assert named["request"] is None
 
 
-def test_a_session_that_ends_meanwhile_is_not_counted(shelf, monkeypatch):
+def test_a_session_that_ends_meanwhile_is_not_counted(shelf, receive):
     shelf.put(A, {})
+    shelf.put(B, {})
+    received = receive(signals.session_invalidated)
+    inspector = Inspector()
+    sessions = list(inspector.sessions())
+    del shelf.stored[A]
+    assert [stored.digest for stored in inspector.end(sessions)] == [B]
+    assert [named["handle"] for _, named in received] == [B[:12]]
+    assert inspector.end(sessions) == []
+    assert len(received) == 1
 
-    def gone(digest: str) -> Any:
-        raise LookupError
 
-    monkeypatch.setattr(declared_engine.SessionStore, "by_digest", gone)
-    assert Inspector().invalidate(Selection(state="all")) == 0
+def test_several_sessions_are_read_once_and_ended_by_one_call(shelf, receive):
+    received = receive(signals.session_invalidated)
+    shelf.put(A, {"_auth_user_id": "7"})
+    shelf.put(B, {"_auth_user_id": "8"})
+    assert Inspector().invalidate(Selection(state="all"), reason=signals.Reason.LIMIT) == 2
+    assert len(shelf.queries) == 1
+    assert shelf.ended == [[A, B]]
+    told = {(named["user_id"], named["reason"]) for _, named in received}
+    assert told == {("7", signals.Reason.LIMIT), ("8", signals.Reason.LIMIT)}
 
 
 def test_a_store_that_does_not_answer_is_one_line_of_reason(shelf, read):

@@ -63,7 +63,7 @@ def manage(tmp_path: Path) -> Any:
 
 @pytest.mark.parametrize("path", [".foo", ".", "..x", "", "no.such", "os"])
 def test_what_is_no_path_of_an_engine(path):
-    assert "is no session engine" in reason("sessions_dump", f"--engine={path}")
+    assert "is not a session engine" in reason("sessions_dump", f"--engine={path}")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_an_engine_that_can_not_be_imported(
     settings.SESSION_ENGINE = OWN
     (tmp_path / "failing_engine.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    assert "is no session engine" in reason(command, f"{option}=failing_engine")
+    assert "is not a session engine" in reason(command, f"{option}=failing_engine")
 
 
 @pytest.mark.parametrize("command", ["sessions_dump", "sessions_invalidate"])
@@ -142,11 +142,11 @@ def test_a_store_that_does_not_answer(settings, monkeypatch, error):
 
 @pytest.mark.parametrize("error", [StoreUnavailable("Redis is full."), SessionConflict(50)])
 def test_a_store_that_ends_nothing(settings, monkeypatch, error):
-    def fail(store: Any) -> None:
+    def fail(digests: list[str]) -> set[str]:
         raise error
 
     monkeypatch.setattr(declared_engine, "shelf", shelf := declared_engine.Shelf())
-    monkeypatch.setattr(declared_engine.SessionStore, "flush", fail)
+    monkeypatch.setattr(declared_engine.SessionStore, "end_stored", fail)
     settings.SESSION_ENGINE = DECLARED
     shelf.put("ab" * 20, {})
     assert str(error) in reason("sessions_invalidate", "--all", "--no-input")
@@ -213,7 +213,7 @@ def test_a_time_that_is_no_number_is_not_the_fault_of_the_sessions(settings, set
     session.create()
     setattr(settings, setting, value)
     kind = type(value).__name__
-    said = f"{setting} is no number of seconds that dates can bear: {kind}."
+    said = f"{setting} is not a number of seconds that a date can hold: its type is {kind}."
     assert reason("sessions_dump") == said
     assert reason("sessions_dump", "--summary") == said
     assert reason("sessions_invalidate", "--state=expired", "--no-input") == said

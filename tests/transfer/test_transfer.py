@@ -384,7 +384,7 @@ def test_an_end_that_is_no_date_is_counted_as_unreadable(settings: Any) -> None:
     [
         (NEW, NEW, "already"),
         (NEW, STOCK + "signed_cookies", "can't be listed"),
-        (NEW, "no.such.engine", "no session engine"),
+        (NEW, "no.such.engine", "not a session engine"),
         (STOCK + "db", STOCK + "file", "engine of dirigible_session"),
     ],
 )

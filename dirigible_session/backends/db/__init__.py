@@ -255,7 +255,11 @@ class SessionStore(EngineBase):
         page = list(rows[:PAGE])
         while page:
             for digest, *columns in page:
-                yield _stored_session(digest, Row.of(*columns))
+                stored = _stored_session(digest, Row.of(*columns))
+                stored.position = digest
+                yield stored
+            if len(page) < PAGE:
+                break
             page = list(rows.filter(digest__gt=page[-1][0])[:PAGE])
 
     @classmethod
@@ -304,6 +308,10 @@ def _asked_for(rows: QuerySet[AbstractSession], query: Query) -> QuerySet[Abstra
         # The next character after all hex digits. A LIKE would need an index of its own.
         end = query.digest_prefix + "g"
         rows = rows.filter(digest__gte=query.digest_prefix, digest__lt=end)
+    if query.digests is not None:
+        rows = rows.filter(digest__in=query.digests)
+    if query.after:
+        rows = rows.filter(digest__gt=query.after)
     if query.user_id is not None:
         rows = rows.filter(user_id=mapping.indexed_user(query.user_id))
     return rows

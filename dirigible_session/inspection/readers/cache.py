@@ -20,9 +20,11 @@ from django.core.cache.backends.memcached import BaseMemcachedCache
 from django.core.cache.backends.redis import RedisCache
 
 from dirigible_session import handles
-from dirigible_session.inspection.errors import NotListable, answering, guarded
+from dirigible_session.inspection.errors import NotListable, each, store_errors_as
 from dirigible_session.lifecycle import TIMES_KEY, Times
 from dirigible_session.stored import StoredSession
+
+from .base import KeyedReader
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.cache import SessionStore
@@ -86,7 +88,7 @@ def _reason(cache: BaseCache) -> str:
     return f"{kind.__module__}.{kind.__qualname__} has no listing of its keys"
 
 
-class CacheReader:
+class CacheReader(KeyedReader):
     """The sessions in a cache on Redis, found by SCAN.
 
     At a time, 500 keys are in memory and the values of some of them, of one megabyte in all (or
@@ -96,10 +98,12 @@ class CacheReader:
 
     def __init__(self, store_class: type[SessionStore]) -> None:
         """Open the cache; NotListable if it is not on Redis, or hides the session keys."""
+        super().__init__(store_class)
         self._prefix = store_class.cache_key_prefix
         alias = settings.SESSION_CACHE_ALIAS
         self._what = f"The cache {alias!r}"
-        with answering(self._what):
+        with store_errors_as(self._what):
+            self._cache = caches[alias]
             self._access = redis_access(alias)
         self._before, found, self._after = self._made(PROBE).partition(PROBE)
         if not found:
@@ -111,14 +115,32 @@ class CacheReader:
     def _made(self, session_key: str) -> str:
         return str(self._access.make_key(self._prefix + session_key))
 
-    def count(self) -> int | None:
-        """Return None: it takes a walk to tell."""
-        return None
+    def pages(self, query: Query) -> Iterator[dict[str, str]]:
+        """Walk the session keys, by SCAN.
 
-    def keys(self) -> Iterator[str]:
-        """Walk the session keys."""
-        pattern = f"{_without_globs(self._before)}*{_without_globs(self._after)}"
-        for raw in guarded(self._what, self._access.client.scan_iter(match=pattern, count=KEYS)):
+        The position of a session is the cursor that gave it and, since a reply holds several, its
+        digest, by which they are sorted.
+        """
+        before, after = _without_globs(self._before), _without_globs(self._after)
+        scan = {"match": f"{before}*{after}", "count": KEYS}
+        if query.after is None:
+            found = each(self._what, self._access.client.scan_iter(**scan))
+            while batch := list(islice(found, KEYS)):
+                yield dict.fromkeys(self._session_keys(batch), "")
+            return
+        cursor, _, passed = query.after.partition(" ")
+        while True:
+            with store_errors_as(self._what):
+                following, batch = self._access.client.scan(cursor or 0, **scan)
+            keys = sorted((handles.digest(key), key) for key in self._session_keys(batch))
+            yield {key: f"{cursor} {digest}" for digest, key in keys if digest > passed}
+            if not int(following):
+                return
+            cursor, passed = str(following), ""
+            query.pause(f"{cursor} ")
+
+    def _session_keys(self, batch: Iterable[bytes | str]) -> Iterator[str]:
+        for raw in batch:
             made = raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)
             key = made[len(self._before) : len(made) - len(self._after)]
             if not self._is_of_cached_db(key):
@@ -130,15 +152,15 @@ class CacheReader:
             CACHED_DB_PREFIX
         )
 
-    def by_keys(self, keys: Iterable[str]) -> Iterator[StoredSession]:
-        """Give the sessions of these keys that are there."""
-        remaining = iter(keys)
-        while batch := list(dict.fromkeys(islice(remaining, KEYS))):
-            yield from guarded(self._what, self._batch(batch))
+    def read(self, keys: Iterable[str]) -> Iterator[StoredSession]:
+        """Read the sessions with these keys that are still there."""
+        wanted = list(keys)
+        if wanted:
+            yield from each(self._what, self._batch(wanted))
 
-    def walk(self, query: Query) -> Iterator[StoredSession]:
-        """Walk all sessions: what a cache has expired is gone."""
-        return self.by_keys(self.keys())
+    def delete(self, session_key: str) -> bool:
+        """Delete the value of a session; return whether this call did it."""
+        return bool(self._cache.delete(self._prefix + session_key))
 
     def _batch(self, keys: list[str]) -> Iterator[StoredSession]:
         pipeline = self._access.client.pipeline(transaction=False)
@@ -153,11 +175,11 @@ class CacheReader:
             if isinstance(left, Exception) or isinstance(length, Exception) or left == -2:
                 # Gone meanwhile, or a stranger that holds no value.
                 continue
-            group[key] = None if left < 0 else now + left / 1000
-            size += length
-            if size >= VALUE_BYTES:
+            if size + length > VALUE_BYTES:
                 yield from self._valued(group)
                 group, size = {}, 0
+            group[key] = None if left < 0 else now + left / 1000
+            size += length
         yield from self._valued(group)
 
     def _valued(self, expiries: dict[str, float | None]) -> Iterator[StoredSession]:

@@ -2,108 +2,166 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db import connections
+from django.db import DatabaseError
+from django.db.models import Case, TextField, When
+from django.db.models.functions import Length
 from django.utils.timezone import is_naive, make_aware, make_naive
 
 from dirigible_session import handles
-from dirigible_session.inspection.errors import answering, guarded
+from dirigible_session.inspection.errors import store_errors_as
 from dirigible_session.lifecycle import TIMES_KEY, Times
-from dirigible_session.stored import StoredSession
+from dirigible_session.stored import Query, StoredSession
 
-from .decoding import Data, Decoder, Undecodable
+from .base import KeyedReader
+from .decoding import Decoder, Undecodable
 
 if TYPE_CHECKING:
-    from django.contrib.sessions.backends.db import SessionStore
-    from django.db.models import QuerySet
+    from django.db.models import Model
 
-    from dirigible_session.stored import Query
+#: Rows that are read at a time.
+CHUNK = 500
+#: The data of a row is read with the others if it has no more characters, else by itself.
+SHORT = 10_000
+#: Session keys that are read at a time.
+KEYS = 5000
 
-#: Rows that are in memory at a time.
-CHUNK = 200
+#: What Django and the database raise for a row whose columns hold something else, as SQLite lets
+#: them.
+_UNREADABLE = (ValueError, TypeError, OverflowError, DatabaseError)
 
-Decode = Callable[[str], Data]
+#: A query for rows. The table may be the project's own.
+Rows = Any
+
+#: A row: the session key, the data (None if it is long), the expiry, and the length of the data.
+Row = tuple[Any, Any, Any, Any]
 
 
-class DatabaseReader:
-    """The sessions in a table. ``CHUNK`` rows of it are in memory at a time."""
+class DatabaseReader(KeyedReader):
+    """The sessions in a table, in the order of their keys.
 
-    def __init__(self, store_class: type[SessionStore]) -> None:
-        self._store_class = store_class
-        self._table: Any = store_class.get_model_class()
-        self._what = f"The table {self._table._meta.db_table}"
+    At a time, 500 rows are in memory, with up to 10,000 characters of data each, or the data of
+    one longer row. Each page is a statement of its own, so that no lock is held between them.
+    """
+
+    def __init__(self, store_class: type[Any], table: type[Model]) -> None:
+        super().__init__(store_class)
+        self._table: Any = table
+        self._what = f"The table {table._meta.db_table}"
 
     def count(self) -> int | None:
         """Return how many sessions are stored."""
-        with answering(self._what):
+        with store_errors_as(self._what):
             return int(self._table.objects.count())
 
-    def keys(self) -> Iterator[str]:
-        """Walk the session keys."""
-        rows = guarded(self._what, self._walked(self._table.objects.all(), ("session_key",)))
-        return (row[0] for row in rows)
-
-    def by_keys(self, keys: Iterable[str]) -> Iterator[StoredSession]:
-        """Give the sessions of these keys that are there."""
-        remaining = iter(keys)
-        while batch := list(islice(remaining, CHUNK)):
-            yield from self._read(self._table.objects.filter(session_key__in=batch))
+    def pages(self, query: Query) -> Iterator[dict[str, str]]:
+        """Walk the session keys; the position of a session is its key."""
+        keys = self._table.objects.values_list("session_key")
+        for page in self._in_pages(keys, query.after, KEYS):
+            yield {row[0]: row[0] for row in page}
+            query.pause(page[-1][0])
 
     def walk(self, query: Query) -> Iterator[StoredSession]:
         """Walk the sessions; by their expiry in the table, where the query asks for it."""
+        if query.digest_prefix or query.digests is not None:
+            yield from super().walk(query)
+            return
         rows = self._table.objects.all()
         if query.state == "active":
             rows = rows.filter(expire_date__gt=_as_column(query.now))
-        return self._read(rows)
+        decoder = Decoder(self.store_class())
+        for page in self._in_pages(_with_data(rows), query.after, CHUNK):
+            yield from self._decoded(decoder, page)
 
-    def _read(self, rows: QuerySet[Any]) -> Iterator[StoredSession]:
-        decode = Decoder(self._store_class()).decode
-        columns = ("session_key", "session_data", "expire_date")
-        for key, text, expires in guarded(self._what, self._walked(rows, columns)):
-            yield _session(decode, key, text, expires)
+    def read(self, keys: Iterable[str]) -> Iterator[StoredSession]:
+        """Read the sessions with these keys that are still there."""
+        decoder = Decoder(self.store_class())
+        remaining = iter(keys)
+        while some := list(islice(remaining, CHUNK)):
+            rows = _with_data(self._table.objects.filter(session_key__in=some))
+            with store_errors_as(self._what):
+                page = self._rows(rows.order_by("session_key"))
+            yield from self._decoded(decoder, page)
 
-    def _walked(self, rows: QuerySet[Any], columns: tuple[str, ...]) -> Iterator[Any]:
-        if _can_stream(rows.db):
-            yield from rows.values_list(*columns).iterator(chunk_size=CHUNK)
-            return
-        page = rows.order_by("session_key").values_list(*columns)[:CHUNK]
-        while read := list(page):
-            yield from read
-            after = rows.filter(session_key__gt=read[-1][0])
-            page = after.order_by("session_key").values_list(*columns)[:CHUNK]
+    def delete(self, session_key: str) -> bool:
+        """Delete the row with this key; return whether this call did it."""
+        deleted, _ = self._table.objects.filter(session_key=session_key).delete()
+        return bool(deleted)
+
+    def _in_pages(self, rows: Rows, after: str | None, size: int) -> Iterator[list[Row]]:
+        with store_errors_as(self._what):
+            page = self._rows(_behind(rows, after)[:size])
+        while page:
+            yield page
+            last = page[-1][0]
+            # What is not text comes last on SQLite, and can't be compared with what comes next.
+            if len(page) < size or not isinstance(last, str):
+                return
+            with store_errors_as(self._what):
+                page = self._rows(_behind(rows, last)[:size])
+
+    def _rows(self, rows: Rows) -> list[Row]:
+        try:
+            return list(rows)
+        except _UNREADABLE:
+            # Of one row, perhaps: the others are read without it.
+            keys = list(rows.values_list("session_key", flat=True))
+            return [row for key in keys for row in self._row(key)]
+
+    def _row(self, key: Any) -> list[Row]:
+        rows = self._table.objects.filter(session_key=key)
+        try:
+            return list(_with_data(rows))
+        except _UNREADABLE as error:
+            # If the key can be read, the database answers, and it is this row.
+            list(rows.values_list("session_key"))
+            return [(key, Undecodable(f"row can't be read ({type(error).__name__})"), None, 0)]
+
+    def _decoded(self, decoder: Decoder, page: list[Row]) -> Iterator[StoredSession]:
+        for key, data, expires, length in page:
+            if data is None and length is not None:
+                rows = self._table.objects.filter(session_key=key)
+                with store_errors_as(self._what):
+                    for text in rows.values_list("session_data", flat=True):
+                        yield _session(decoder, key, text, expires)
+            else:
+                yield _session(decoder, key, data, expires)
 
 
-def _session(decode: Decode, key: str, text: str, expires: datetime | None) -> StoredSession:
-    data, reason = None, ""
-    try:
-        data = decode(text)
-    except Undecodable as error:
-        reason = str(error)
-    return StoredSession(
-        handles.digest(key),
-        data,
-        None if data is None else Times.from_record(data.get(TIMES_KEY)),
-        None if expires is None else _timestamp(expires),
-        len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")),
-        reason,
-        key,
+def _with_data(rows: Rows) -> Rows:
+    length = Length("session_data")
+    short = Case(When(length__lte=SHORT, then="session_data"), output_field=TextField())
+    return rows.annotate(length=length, short=short).values_list(
+        "session_key", "short", "expire_date", "length"
     )
 
 
-def _can_stream(alias: str) -> bool:
-    """Return whether ``iterator()`` gets the rows from the server as they are needed.
+def _behind(rows: Rows, position: str | None) -> Rows:
+    return (rows.filter(session_key__gt=position) if position else rows).order_by("session_key")
 
-    MySQL's drivers, and PostgreSQL's without server-side cursors, load a whole result at once.
-    """
-    connection = connections[alias]
-    if connection.vendor == "postgresql":
-        return not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
-    return connection.vendor in ("sqlite", "oracle")
+
+def _session(decoder: Decoder, key: Any, text: Any, expires: Any) -> StoredSession:
+    data, times, expiry, reason, size = None, None, None, "", 0
+    try:
+        if isinstance(text, Undecodable):
+            raise text
+        if not isinstance(text, str):
+            raise Undecodable("row holds no text")
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        expiry = None if expires is None else _timestamp(expires)
+        data = decoder.decode(text)
+        times = Times.from_record(data.get(TIMES_KEY))
+    except Undecodable as error:
+        reason = str(error)
+    except (ValueError, OverflowError) as error:
+        reason = f"expiry can't be read ({type(error).__name__})"
+    key = key if isinstance(key, str) else repr(key)
+    return StoredSession(handles.digest(key), data, times, expiry, size, reason, key, key)
 
 
 def _timestamp(moment: datetime) -> float:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.sessions.backends.base import VALID_KEY_CHARS
 
 from dirigible_session import handles, lifecycle
-from dirigible_session.inspection.errors import answering
+from dirigible_session.inspection.errors import store_errors_as
 from dirigible_session.lifecycle import EXPIRY_KEY, TIMES_KEY, Times
 from dirigible_session.stored import StoredSession
 
+from .base import KeyedReader
 from .decoding import Data, Decoder, Undecodable
 
 if TYPE_CHECKING:
@@ -21,26 +23,66 @@ if TYPE_CHECKING:
 
     from dirigible_session.stored import Query
 
+#: Session keys that are looked for at a time in a walk in pages.
+PAGE = 5000
+
 _KEY_CHARS = frozenset(VALID_KEY_CHARS)
 
 
-class FileReader:
+class FileReader(KeyedReader):
     """The sessions in a directory, a file each. One of them is in memory at a time."""
 
     def __init__(self, store_class: type[SessionStore]) -> None:
         """Find the directory; StoreFailed if it is not there."""
-        with answering("The directory of session files"):
+        super().__init__(store_class)
+        with store_errors_as("The directory of session files"):
             self._store = store_class()
+        self._decoder = Decoder(self._store)
         self._prefix: str = self._store.file_prefix
         self._directory: str = self._store.storage_path
 
     def count(self) -> int | None:
         """Return how many sessions are stored."""
-        return sum(1 for _ in self.keys())
+        return sum(1 for _ in self._keys())
 
-    def keys(self) -> Iterator[str]:
-        """Walk the session keys."""
-        with answering(f"The directory {self._directory}"), os.scandir(self._directory) as entries:
+    def pages(self, query: Query) -> Iterator[dict[str, str]]:
+        """Walk the session keys; in pages, by their digests, which are the positions then."""
+        if query.after is None:
+            yield from ({key: ""} for key in self._keys())
+            return
+        after = query.after
+        while True:
+            digests = ((handles.digest(key), key) for key in self._keys())
+            # A directory has no order: the next in order are looked for among all names.
+            page = nsmallest(PAGE, (pair for pair in digests if pair[0] > after))
+            if not page:
+                return
+            yield {key: digest for digest, key in page}
+            after = page[-1][0]
+            query.pause(after)
+
+    def read(self, keys: Iterable[str]) -> Iterator[StoredSession]:
+        """Read the sessions with these keys that are still there."""
+        for key in keys:
+            if _KEY_CHARS.issuperset(key):
+                session = self._session(key)
+                if session is not None:
+                    yield session
+
+    def delete(self, session_key: str) -> bool:
+        """Delete the file of a session; return whether this call did it."""
+        try:
+            os.unlink(self._path(session_key))
+        except OSError:
+            # It may be gone. If it is still there, the caller finds it.
+            return False
+        return True
+
+    def _keys(self) -> Iterator[str]:
+        with (
+            store_errors_as(f"The directory {self._directory}"),
+            os.scandir(self._directory) as entries,
+        ):
             for entry in entries:
                 key = entry.name.removeprefix(self._prefix)
                 # Beside sessions there are files that are being written, and strangers.
@@ -48,29 +90,19 @@ class FileReader:
                 if is_session and key and entry.is_file():
                     yield key
 
-    def by_keys(self, keys: Iterable[str]) -> Iterator[StoredSession]:
-        """Give the sessions of these keys that are there."""
-        decoder = Decoder(self._store)
-        for key in keys:
-            if _KEY_CHARS.issuperset(key):
-                session = self._session(decoder, key)
-                if session is not None:
-                    yield session
+    def _path(self, key: str) -> str:
+        return os.path.join(self._directory, self._prefix + key)
 
-    def walk(self, query: Query) -> Iterator[StoredSession]:
-        """Walk all sessions: a directory has no index."""
-        return self.by_keys(self.keys())
-
-    def _session(self, decoder: Decoder, key: str) -> StoredSession | None:
+    def _session(self, key: str) -> StoredSession | None:
         data: Data | None = None
         expires, reason, size, modified = None, "", 0, 0.0
         try:
-            with open(os.path.join(self._directory, self._prefix + key), "rb") as file:
+            with open(self._path(key), "rb") as file:
                 modified = os.fstat(file.fileno()).st_mtime
                 content = file.read()
             size = len(content)
             # A session that is just being created has an empty file.
-            data = decoder.decode(content.decode("ascii")) if content else {}
+            data = self._decoder.decode(content.decode("ascii")) if content else {}
             expires = self._expiry(data, modified)
         except FileNotFoundError:
             return None

@@ -12,7 +12,7 @@ from django.core.management import BaseCommand, CommandError
 from dirigible_session.backends.base import EngineBase
 from dirigible_session.handles import HANDLE_LENGTH
 from dirigible_session.inspection.display import harmless, sessions
-from dirigible_session.inspection.errors import answering, opening
+from dirigible_session.inspection.errors import opening_errors_as, store_errors_as
 from dirigible_session.inspection.readers import store_class_of
 from dirigible_session.management.options import reasons
 from dirigible_session.management.output import write_out
@@ -41,7 +41,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Copy them."""
         origin = options["origin"]
-        with reasons(), answering("The sessions", "can't be copied"):
+        with reasons(), store_errors_as("The sessions", "can't be copied"):
             move = Move(origin, _target(origin), now=time.time())
             move.run()
         write_out(self.stdout, [f"{_described(move.counts)}\n"])
@@ -56,7 +56,7 @@ def _target(origin: str) -> EngineBase:
     path = settings.SESSION_ENGINE
     if origin == path:
         raise CommandError(f"--from names {path!r}, which SESSION_ENGINE names already.")
-    with opening(f"The store of {path}"):
+    with opening_errors_as(f"The store of {path}"):
         target = store_class_of(path)()
     if not isinstance(target, EngineBase):
         raise CommandError(

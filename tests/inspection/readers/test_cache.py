@@ -10,6 +10,7 @@ from django.core.cache import caches
 
 from dirigible_session.inspection import Inspector, NotListable, Selection, StoreFailed
 from dirigible_session.inspection.readers import cache as reading
+from dirigible_session.stored import Query
 
 DJANGO = "django.core.cache.backends.redis.RedisCache"
 DJANGO_REDIS = "django_redis.cache.RedisCache"
@@ -119,13 +120,14 @@ def test_a_stranger_that_holds_no_value_and_a_session_that_goes_meanwhile_are_pa
     use_cache, store, read
 ):
     session = store(n=1)
-    reader = Inspector()._keyed
+    reader = Inspector()._reader
     client = reader._access.client
     client.lpush(reader._made("a" * 32), "x")
     assert len(read()) == 1
-    keys = reader.keys()
+    sessions = reader.walk(Query(now=0))
     session.delete()
-    assert list(reader.by_keys(keys)) == []
+    assert list(sessions) == []
+    assert list(reader.read([session.session_key])) == []
     assert list(reader._valued({"b" * 32: None})) == []
 
 
@@ -152,11 +154,11 @@ def test_a_server_that_does_not_answer_is_one_line_of_reason(use_cache, read):
     use_cache()
     caches["default"].close()
     access = reading.redis_access("default")
-    reader = Inspector()._keyed
+    reader = Inspector()._reader
     pool = access.client.connection_pool
     object.__setattr__(reader._access, "client", type(access.client)(port=1))
     with pytest.raises(StoreFailed, match="The cache 'default' can't be read"):
-        list(reader.keys())
+        list(reader.walk(Query(now=0)))
     pool.disconnect()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 from typing import Any
 
@@ -195,29 +196,77 @@ def test_a_store_that_decodes_in_its_own_way_is_asked(use_engine, store, read):
     assert [record.attributes for record in read()] == [{"n": 1}]
 
 
-def test_rows_are_read_a_page_at_a_time_where_the_database_gives_them_all_at_once(
-    store, read, monkeypatch
-):
-    monkeypatch.setattr(database, "_can_stream", lambda alias: False)
+def test_rows_are_read_a_page_at_a_time(store, read, monkeypatch):
     monkeypatch.setattr(database, "CHUNK", 2)
     for n in range(5):
         store(n=n)
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         assert sorted(record.attributes["n"] for record in read()) == [0, 1, 2, 3, 4]
-    assert len(queries) == 4
+    assert len(queries) == 3
 
 
-def test_postgresql_without_server_side_cursors_gives_them_all_at_once(monkeypatch):
-    class Connection:
-        vendor = "postgresql"
-        settings_dict: dict[str, Any] = {"DISABLE_SERVER_SIDE_CURSORS": True}  # noqa: RUF012
+def test_the_data_of_a_long_row_is_read_by_itself(store, read, monkeypatch):
+    monkeypatch.setattr(database, "SHORT", 500)
+    noise = random.Random(1).randbytes(1000).hex()
+    store(n=1)
+    store(n=2, noise=noise)
+    store(n=3, noise=noise)
+    with CaptureQueriesContext(connection) as queries:
+        assert sorted(record.attributes["n"] for record in read()) == [1, 2, 3]
+    assert len(queries) == 3
 
-    monkeypatch.setattr(database, "connections", {"default": Connection})
-    assert not database._can_stream("default")
-    Connection.settings_dict = {}
-    assert database._can_stream("default")
+
+def test_a_long_row_that_goes_meanwhile_is_passed_over(store, monkeypatch):
+    monkeypatch.setattr(database, "SHORT", 0)
+    store(n=1)
+    store(n=2)
+    sessions = Inspector().sessions()
+    next(sessions)
+    Session.objects.all().delete()
+    assert list(sessions) == []
+
+
+#: What a column of SQLite may hold whatever its type.
+STRANGE = {
+    "text": "garbage",
+    "date": "2024-13-45 00:00:00",
+    "number": 12,
+    "infinity": float("inf"),
+    "bytes": b"\xff",
+    "broken text": "CAST(x'ff41' AS TEXT)",
+}
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="other databases check their columns")
+@pytest.mark.parametrize("column", ["session_data", "expire_date"])
+@pytest.mark.parametrize("value", STRANGE.values(), ids=STRANGE)
+def test_whatever_a_row_holds_the_others_are_read(store, read, column, value):
+    for n in range(3):
+        store(n=n)
+    damaged = store(n=3)
+    placed, parameters = (value, []) if "CAST" in str(value) else ("%s", [value])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE django_session SET {column} = {placed} WHERE session_key = %s",
+            [*parameters, damaged.session_key],
+        )
+    records = {record.digest: record for record in read()}
+    assert len(records) == 4
+    assert records.pop(handles.digest(damaged.session_key)).state in ("unreadable", "active")
+    assert {record.attributes["n"] for record in records.values()} == {0, 1, 2}
+    assert Inspector().invalidate(Selection(state="all")) == 4
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="other databases check their columns")
+def test_whatever_a_key_is_the_others_are_read(store, read):
+    store(n=1)
+    for key in ("x'ff00'", "''"):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO django_session (session_key, session_data, expire_date) "
+                f"VALUES ({key}, 'garbage', '2024-01-01 00:00:00')"
+            )
+    assert [record.attributes for record in read() if record.state == "active"] == [{"n": 1}]
 
 
 def test_active_sessions_are_chosen_by_the_database_where_what_is_in_them_is_asked_for(

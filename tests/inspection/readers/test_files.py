@@ -121,4 +121,4 @@ def test_a_folder_that_cannot_be_listed_is_one_line_of_reason(store, read, folde
 
 def test_a_name_that_is_no_key_opens_no_file(store, read):
     store(n=1)
-    assert list(Inspector()._keyed.by_keys(["../../etc/passwd"])) == []
+    assert list(Inspector()._reader.read(["../../etc/passwd"])) == []
