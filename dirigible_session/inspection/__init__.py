@@ -26,7 +26,7 @@ from .errors import (
     UnknownPosition,
     WrongSetting,
 )
-from .inspector import Inspector, Page
+from .inspector import EndedPage, Inspector, Page
 from .records import COLUMNS, SessionRecord, Summary
 from .redaction import Redactor
 from .selection import AttributeFilter, Selection, parsed_duration
@@ -39,6 +39,7 @@ __all__ = [
     "COLUMNS",
     "AmbiguousHandle",
     "AttributeFilter",
+    "EndedPage",
     "InspectionError",
     "Inspector",
     "KeyedSession",

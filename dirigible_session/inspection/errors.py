@@ -8,12 +8,22 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import Error
+from django.db import DatabaseError, Error
 
 from dirigible_session.exceptions import SessionConflict, StoreUnavailable
 from dirigible_session.handles import HANDLE_LENGTH
 
 MOST_LISTED = 10
+
+#: What the databases say of a table or a column that is not there.
+_MISSING = (
+    "no such table",
+    "no such column",
+    "has no column named",
+    "does not exist",
+    "doesn't exist",
+    "Unknown column",
+)
 
 _KNOWN = (Error, OSError, ImproperlyConfigured, StoreUnavailable, SessionConflict)
 
@@ -105,8 +115,11 @@ def store_errors() -> tuple[type[Exception], ...]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return the message of an error on one line, with what to do if a table is missing."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, DatabaseError) and any(said in line for said in _MISSING):
+        line = f"{line.rstrip('.')}. Run `python manage.py migrate`."
+    return line
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dirigible_session import handles, signals
 from dirigible_session.signals import Reason
@@ -51,6 +51,32 @@ class Page:
     next: str | None
     #: How many stored sessions were read to find these.
     read: int
+
+
+@dataclass(frozen=True)
+class EndedPage:
+    """Some of the sessions that were to be ended, and where the next page begins."""
+
+    #: Those that this call ended.
+    sessions: list[StoredSession]
+    #: As ``Page.next``.
+    next: str | None
+    #: How many stored sessions were read to find these.
+    read: int
+
+
+class Bounds(NamedTuple):
+    """How much of a store is read for a page at most."""
+
+    limit: int
+    seconds: float | None
+    most_read: int | None
+
+    def are_reached(self, read: int, until: float | None) -> bool:
+        """Return whether ``read`` sessions are as many as may be read."""
+        is_late = until is not None and time.monotonic() > until
+        # A page gets on by one session at least.
+        return read > 0 and (is_late or (self.most_read is not None and read >= self.most_read))
 
 
 class Inspector:
@@ -147,7 +173,33 @@ class Inspector:
         if ``after`` is not from a page of this engine, NoSuchSession as in :meth:`find`.
         """
         reporter = self._reporter(now, reveal=reveal)
-        until = None if seconds is None else time.monotonic() + seconds
+        bounds = Bounds(limit, seconds, most_read)
+        found, following, read = self._page(selection, after, reporter, bounds)
+        return Page(list(_recorded(found, reporter, None)), following, read)
+
+    def end_page(
+        self,
+        selection: Selection,
+        *,
+        after: str | None = None,
+        limit: int = 50,
+        seconds: float | None = None,
+        most_read: int | None = None,
+        reason: Reason = Reason.OPERATOR,
+        now: float | None = None,
+    ) -> EndedPage:
+        """End the sessions that :meth:`page` would give, and return them and where to go on.
+
+        See :meth:`end` for what is sent and raised.
+        """
+        bounds = Bounds(limit, seconds, most_read)
+        found, following, read = self._page(selection, after, self._reporter(now), bounds)
+        return EndedPage(self.end(found, reason=reason), following, read)
+
+    def _page(
+        self, selection: Selection, after: str | None, reporter: Reporter, bounds: Bounds
+    ) -> tuple[list[StoredSession], str | None, int]:
+        until = None if bounds.seconds is None else time.monotonic() + bounds.seconds
         engine = self.store_class.__module__
         position = "" if after is None else positions.opened(after, engine)
         query = replace(selection.query(reporter.now), after=position, until=until)
@@ -159,8 +211,7 @@ class Inspector:
         read, is_complete = 0, False
         try:
             for stored in self._reader.walk(query):
-                is_late = read and until is not None and time.monotonic() > until
-                if is_late or len(found) >= limit or (most_read is not None and read >= most_read):
+                if len(found) >= bounds.limit or bounds.are_reached(read, until):
                     break
                 read, position = read + 1, stored.position
                 if selection.matches(reporter.judge(stored), reporter.now):
@@ -170,8 +221,8 @@ class Inspector:
                 is_complete = True
         except Paused as paused:
             position = paused.position
-        records = list(_recorded(found.values(), reporter, None))
-        return Page(records, None if is_complete else positions.sealed(position, engine), read)
+        following = None if is_complete else positions.sealed(position, engine)
+        return list(found.values()), following, read
 
     def summary(
         self,

@@ -61,7 +61,7 @@ def test_a_module_whose_store_is_none_is_no_engine(monkeypatch):
 
 
 def test_signed_cookies_cannot_be_listed():
-    with pytest.raises(NotListable, match="browsers of their visitors"):
+    with pytest.raises(NotListable, match="visitors' browsers"):
         Inspector("django.contrib.sessions.backends.signed_cookies")
 
 

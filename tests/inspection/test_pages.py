@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dirigible_session import handles
+from dirigible_session import handles, signals
 from dirigible_session.inspection import (
     Inspector,
     NoSuchSession,
@@ -111,6 +111,20 @@ def test_a_position_that_no_page_gave_is_an_error(use_engine, store):
     use_engine("file")
     with pytest.raises(UnknownPosition):
         Inspector().page(after=position)
+
+
+def test_sessions_are_ended_page_by_page(listable_engine, store, receive):
+    received = receive(signals.session_invalidated)
+    for n in range(6):
+        store({"_auth_user_id": str(n % 2)}, n=n)
+    inspector, wanted = Inspector(), Selection(user_id="1")
+    ended = [inspector.end_page(wanted, most_read=2)]
+    while ended[-1].next is not None:
+        ended.append(inspector.end_page(wanted, after=ended[-1].next, most_read=2))
+    assert sum(len(page.sessions) for page in ended) == len(received) == 3
+    assert max(page.read for page in ended) == 2
+    assert {named["user_id"] for _, named in received} == {"1"}
+    assert sorted(n for page in pages() for n in numbers(page)) == [0, 2, 4]
 
 
 def test_a_page_of_a_handle_a_prefix_or_a_key(listable_engine, store):

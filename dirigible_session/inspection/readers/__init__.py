@@ -41,8 +41,8 @@ def reader_of(store_class: type[Any]) -> Reader:
         return OwnReader(store_class)
     if issubclass(store_class, SignedCookieStore):
         raise NotListable(
-            "Sessions of the signed_cookies engine can't be listed: they are in the browsers of "
-            "their visitors."
+            "Sessions of the signed_cookies engine can't be listed: they are in their visitors' "
+            "browsers."
         )
     if issubclass(store_class, FileStore):
         return FileReader(store_class)
