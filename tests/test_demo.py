@@ -24,6 +24,7 @@ from .demonstration import (
     serving,
     until_it_stays_up,
 )
+from .redis_servers import binary
 
 pytestmark = pytest.mark.slow
 
@@ -96,6 +97,34 @@ def test_the_demo_runs_on_another_engine(tmp_path, engine, last_words):
     assert f"sessions in {path}." in result.stdout
     assert last_words in result.stdout.rpartition("sessions_dump")[2]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("engine", ["cache", "dirigible_session.backends.redis"])
+def test_the_demo_brings_the_server_that_an_engine_needs(tmp_path, engine):
+    binary("server")
+    result = demo(tmp_path, "--engine", engine)
+    assert result.returncode == 0, result.stderr
+    assert f"{engine}." in result.stdout
+    assert len(HANDLE.findall(result.stdout.rpartition("sessions_dump")[2])) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_engine_that_is_none_is_told_in_one_line(tmp_path):
+    result = demo(tmp_path, "--engine", "no.such.engine")
+    assert result.returncode == 1
+    assert result.stderr.startswith("CommandError: 'no.such.engine' is n")
+    assert result.stderr.count("\n") == 1
+
+
+def test_serve_tells_the_login_of_the_admin(tmp_path):
+    with serving(tmp_path, "--engine", "dirigible_session.backends.db") as process:
+        assert process.stdout is not None
+        told = ""
+        for line in process.stdout:
+            told += line
+            if line.startswith("The site stays up at "):
+                break
+    assert re.search(r"The admin is at http://\S+/admin/\. Log in as grace with .* hopper\.", told)
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])

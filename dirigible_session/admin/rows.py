@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.admin.utils import quote
@@ -12,6 +12,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
+from django.utils.timesince import timesince
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
@@ -28,6 +29,10 @@ MOST_ATTRIBUTES = 200
 LONGEST_NAME = 100
 LONGEST_VALUE = 10_000
 MOST_CHARACTERS = 100_000
+
+_SOME_DAY = datetime(2001, 1, 1)
+#: Longer times are said in seconds only: dates end.
+_YEARS = 1000 * 365 * 86400
 
 STATES = {"active": _("active"), "expired": _("expired"), "unreadable": _("unreadable")}
 
@@ -101,8 +106,11 @@ def idle_limit(record: SessionRecord) -> str:
         return "-"
     if seconds <= 0:
         return gettext("never times out")
-    text = ngettext("%(seconds)d second", "%(seconds)d seconds", seconds)
-    return text % {"seconds": seconds}
+    text = ngettext("%(seconds)d second", "%(seconds)d seconds", seconds) % {"seconds": seconds}
+    if 60 <= seconds < _YEARS:
+        # The length of time in words, as Django says it: "2 weeks".
+        text += f" ({timesince(_SOME_DAY, _SOME_DAY + timedelta(seconds=seconds))})"
+    return text
 
 
 def attributes_shown(record: SessionRecord) -> tuple[list[tuple[str, str]], int]:

@@ -17,6 +17,7 @@ from django.urls import path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.http import urlencode
+from django.utils.text import capfirst
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
@@ -145,7 +146,7 @@ class SessionAdmin(Base):
         return self._page(
             request,
             "change_list",
-            title=self.opts.verbose_name_plural,
+            title=capfirst(self.opts.verbose_name_plural),
             rows=self._rows(request, found.records, users, at=filters.after),
             filters=filters,
             sidebar=filters.sidebar(users.name(filters.user)),
@@ -153,7 +154,8 @@ class SessionAdmin(Base):
             next=found.next and filters.address(after=found.next, read=read),
             is_full=len(found.records) >= self.list_per_page,
             first=filters.first().address(),
-            can_end=self.has_delete_permission(request),
+            # By this name Django's template loads what its script for the checkboxes needs.
+            action_form=self.has_delete_permission(request),
             **(extra_context or {}),
         )
 
@@ -390,7 +392,7 @@ class SessionAdmin(Base):
             self.message_user(request, str(error), messages.ERROR)
             return HttpResponseRedirect(self._after_an_end(request))
         response = self._page(
-            request, "not_read", title=self.opts.verbose_name_plural, reason=str(error)
+            request, "not_read", title=capfirst(self.opts.verbose_name_plural), reason=str(error)
         )
         if not isinstance(error, NotListable):
             response.status_code = 503

@@ -1,7 +1,8 @@
-"""URLs of the test project: its one app stands at the root."""
+"""URLs of the test project: its one app stands at the root, beside it the admin."""
 
 from __future__ import annotations
 
+from django.contrib import admin
 from django.urls import include, path
 
-urlpatterns = [path("", include("pages.urls"))]
+urlpatterns = [path("admin/", admin.site.urls), path("", include("pages.urls"))]

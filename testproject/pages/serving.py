@@ -1,12 +1,16 @@
-"""The site on the loopback address, in this process, with a database of its own."""
+"""The site on the loopback address, in this process, with stores of its own."""
 
 from __future__ import annotations
 
+import shutil
 import signal
+import socket
+import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,10 @@ from django.db import connection, connections
 from django.test.utils import override_settings
 
 LOOPBACK = "127.0.0.1"
+REDIS_CACHE = "django.core.cache.backends.redis.RedisCache"
+#: Engines for which the demo runs a server.
+ON_REDIS = ("django.contrib.sessions.backends.cache", "dirigible_session.backends.redis")
+PATIENCE = 10
 
 
 class QuietRequestHandler(WSGIRequestHandler):
@@ -29,14 +37,49 @@ class QuietRequestHandler(WSGIRequestHandler):
 
 
 @contextmanager
-def temporary_stores() -> Iterator[None]:
-    """Keep database and session files in a directory that is gone afterwards."""
+def temporary_stores(engine: str) -> Iterator[None]:
+    """Keep sessions in ``engine``, and all that is stored where it is gone afterwards."""
     with (
         tempfile.TemporaryDirectory(prefix="dirigible-demo-") as directory,
         _database_at(str(Path(directory) / "db.sqlite3")),
-        override_settings(SESSION_FILE_PATH=directory),
+        override_settings(SESSION_ENGINE=engine, SESSION_FILE_PATH=directory),
+        _redis(directory) if engine in ON_REDIS else nullcontext(),
     ):
         yield
+
+
+@contextmanager
+def _redis(directory: str) -> Iterator[None]:
+    """Run a Redis server for the engines that need one."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        raise OSError("this engine needs redis-server on the PATH")
+    with socket.socket() as free:
+        free.bind((LOOPBACK, 0))
+        port = free.getsockname()[1]
+    command = [program, "--port", str(port), "--bind", LOOPBACK, "--save", "", "--dir", directory]
+    url = f"redis://{LOOPBACK}:{port}/0"
+    # Ctrl-C goes to all processes of a terminal, and the server is to outlive the site.
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        _wait_for(port)
+        with override_settings(
+            CACHES={"default": {"BACKEND": REDIS_CACHE, "LOCATION": url}},
+            DIRIGIBLE_SESSION_REDIS_URL=url,
+        ):
+            yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _wait_for(port: int) -> None:
+    end = time.monotonic() + PATIENCE
+    with socket.socket() as probe:
+        while probe.connect_ex((LOOPBACK, port)):
+            if time.monotonic() > end:
+                raise OSError("the Redis server did not start")
+            time.sleep(0.02)
 
 
 @contextmanager

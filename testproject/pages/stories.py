@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from .visitors import Surprise, Visitor
 
-#: The user whom the demo makes.
+#: The users whom the demo makes: a visitor, and one for the admin.
 USERNAME = "ada"
 PASSWORD = "lovelace"
+OPERATOR = "grace"
+OPERATOR_PASSWORD = "hopper"
 
 Arrival = Callable[[str], Visitor]
 Tell = Callable[[str], None]
@@ -22,8 +24,9 @@ def tell_all(arrive: Arrival, tell: Tell) -> None:
     tell("Ada looks around, logs in, and keeps what she had; her session may idle for 15 minutes.")
     ada_logs_in(arrive("Ada"))
     tell("Eve wants a session that idles for one second at most, and leaves.")
-    eve, her_last_visit = arrive("Eve"), time.monotonic()
+    eve = arrive("Eve")
     eve_wants_a_short_session(eve)
+    her_last_visit = time.monotonic()
     tell("Ben fills a cart without an account. He mistypes an idle limit, and nothing is lost.")
     ben_fills_a_cart(arrive("Ben"))
     tell("Cleo leaves something in her session and ends it: nothing of it is left.")

@@ -11,7 +11,8 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from dirigible_session.inspection import NotListable
+from dirigible_session.inspection import NotListable, UnknownEngine
+from dirigible_session.inspection.readers import store_class_of
 from dirigible_session.management.output import write_out
 from pages import serving, stories
 from pages.visitors import Surprise, Visitor
@@ -30,18 +31,24 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add ``--serve`` and ``--port``."""
+        """Add the options."""
         parser.add_argument(
             "--serve", action="store_true", help="Keep the site up until Ctrl-C, for a look at it."
         )
         parser.add_argument(
             "--port", type=int, default=0, help="The port of the site; a free one by default."
         )
+        parser.add_argument(
+            "--engine",
+            metavar="PATH",
+            help="The session engine, as in SESSION_ENGINE; Django's by their last name, such as "
+            "cached_db. What needs Redis gets a server that is thrown away, too.",
+        )
 
-    def handle(self, *, serve: bool, port: int, **options: Any) -> None:
+    def handle(self, *, serve: bool, port: int, engine: str | None, **options: Any) -> None:
         """Tell the story; CommandError if it went another way."""
         try:
-            with serving.sigterm_as_sigint(), serving.temporary_stores():
+            with serving.sigterm_as_sigint(), serving.temporary_stores(_engine(engine)):
                 self._run(serve, port, options)
         except KeyboardInterrupt:
             if not serve:
@@ -52,7 +59,9 @@ class Command(BaseCommand):
             raise CommandError(f"The site could not be served or reached: {error}") from error
 
     def _run(self, serve: bool, port: int, options: dict[str, Any]) -> None:
-        get_user_model().objects.create_user(stories.USERNAME, password=stories.PASSWORD)
+        users: Any = get_user_model().objects
+        users.create_user(stories.USERNAME, password=stories.PASSWORD)
+        users.create_superuser(stories.OPERATOR, password=stories.OPERATOR_PASSWORD)
         with serving.serving(port) as (address, server):
             self._tell(
                 f"The site is at {address}/, with Django {django.get_version()} "
@@ -63,6 +72,10 @@ class Command(BaseCommand):
             self._tell("")
             self._dump(options)
             if serve:
+                self._chapter(
+                    f"The admin is at {address}/admin/. "
+                    f"Log in as {stories.OPERATOR} with the password {stories.OPERATOR_PASSWORD}."
+                )
                 self._chapter(
                     f"The site stays up at {address}/ until Ctrl-C. "
                     f"Log in as {stories.USERNAME} with the password {stories.PASSWORD}."
@@ -84,3 +97,15 @@ class Command(BaseCommand):
     def _tell(self, line: str) -> None:
         # At once, for who reads a pipe; and if nobody does any more, the site is still tried out.
         write_out(self.stdout, [f"{line}\n"])
+
+
+def _engine(name: str | None) -> str:
+    """Return the path of an engine; CommandError if there is none."""
+    if name is None:
+        return settings.SESSION_ENGINE
+    path = name if "." in name else f"django.contrib.sessions.backends.{name}"
+    try:
+        store_class_of(path)
+    except UnknownEngine as error:
+        raise CommandError(str(error)) from error
+    return path
