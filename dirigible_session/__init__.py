@@ -6,4 +6,4 @@ from . import facade
 from . import facade as session
 
 __all__ = ["facade", "session"]
-__version__ = "1.0.0"
+__version__ = "1.1.0"
