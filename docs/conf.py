@@ -58,3 +58,16 @@ html_theme_options = {
     "source_branch": "main",
     "source_directory": "docs/",
 }
+
+
+def skip_second_spelling(app, what, name, obj, skip, options):
+    """Leave out Dirigible's spelling of a function: it is the same function."""
+    short = name.rpartition(".")[2]
+    if what == "module" and getattr(obj, "__name__", short) != short:
+        return True
+    return skip
+
+
+def setup(app):
+    """Connect what is above."""
+    app.connect("autodoc-skip-member", skip_second_spelling)

@@ -45,7 +45,7 @@ class Block:
     @property
     def path(self) -> str | None:
         """The file that the block is said to be, in a comment in its first line."""
-        found = re.match(r"^# ([\w/.]+\.(?:py|html|txt))\n", self.code)
+        found = re.match(r"^(?:# |\{# )([\w/.]+\.(?:py|html|txt))(?: #\})?\n", self.code)
         return found[1] if found else None
 
 
@@ -60,7 +60,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
         number += 1
         if comment:
             said[comment["key"]] = comment["value"]
-        elif opening and not DIRECTIVE.match(opening["language"].strip()):
+        elif opening:
             begin = number
             closing = opening["indent"] + opening["fence"]
             while lines[number].rstrip() != closing:
@@ -68,7 +68,9 @@ def blocks_of(page: Path) -> Iterator[Block]:
             code = "".join(
                 line.removeprefix(opening["indent"]) + "\n" for line in lines[begin:number]
             )
-            yield Block(page, begin + 1, opening["language"].strip(), code, said)
+            language = opening["language"].strip()
+            if not DIRECTIVE.match(language):
+                yield Block(page, begin + 1, language, code, said)
             said = {}
             number += 1
         elif lines[number - 1].strip():

@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,7 +37,10 @@ from . import givens
 from .blocks import ROOT, Block, Command, commands_of, told_in
 
 #: The settings that the pages begin with.
-SITE = {"ROOT_URLCONF": "tests.docs.urls", "INSTALLED_APPS": [*settings.INSTALLED_APPS, "tests.docs"]}
+SITE = {
+    "ROOT_URLCONF": "tests.docs.urls",
+    "INSTALLED_APPS": [*settings.INSTALLED_APPS, "tests.docs"],
+}
 #: A table of a page is as wide as this.
 COLUMNS = "100"
 #: Programs that a page may name without a test of its own running them: CI runs them.
@@ -177,7 +181,9 @@ def module_named(name: str) -> ModuleType:
             if count < len(parts):
                 sys.modules[path].__path__ = []
             if count > 1:
-                setattr(sys.modules[".".join(parts[: count - 1])], parts[count - 1], sys.modules[path])
+                setattr(
+                    sys.modules[".".join(parts[: count - 1])], parts[count - 1], sys.modules[path]
+                )
     return sys.modules[name]
 
 
@@ -241,8 +247,9 @@ def assert_there(words: list[str]) -> None:
         for name in names:
             assert_installable(name)
     elif words[:3] == ["python", "-m", "pytest"]:
-        for word in words[3:]:
-            assert word.startswith("-") or (ROOT / word.split("::")[0]).exists() or " " in word, word
+        for option, word in pairwise(words[2:]):
+            is_path = not word.startswith("-") and option not in ("-k", "-m", "-n")
+            assert not is_path or (ROOT / word.split("::")[0]).exists(), word
     elif words[:2] == ["python", "-m"]:
         name = words[2].split(".")
         is_own = (ROOT.joinpath(*name)).with_suffix(".py").exists()
