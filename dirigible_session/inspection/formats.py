@@ -6,7 +6,6 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -96,9 +95,24 @@ def json_list(records: Records, *, reveal: bool = False) -> Iterator[str]:
     yield "[]\n" if before == "[\n" else "\n]\n"
 
 
+#: The counts of a summary in json and csv, in this order.
+COUNTS = (
+    "active",
+    "expired",
+    "unreadable",
+    "authenticated",
+    "anonymous",
+    "users",
+    "bytes",
+    "largest",
+    "oldest",
+    "attributes",
+)
+
+
 def summary_as_dict(summary: Summary) -> dict[str, Any]:
-    """Return a summary with its values ready for JSON."""
-    return asdict(summary) | {"oldest": _iso(summary.oldest)}
+    """Return the counts of a summary, ready for JSON."""
+    return {name: getattr(summary, name) for name in COUNTS} | {"oldest": _iso(summary.oldest)}
 
 
 def _summary_in_json(summary: Summary) -> str:

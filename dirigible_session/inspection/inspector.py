@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from dirigible_session import handles, signals
 from dirigible_session.signals import Reason
@@ -65,18 +65,43 @@ class EndedPage:
     read: int
 
 
-class Bounds(NamedTuple):
-    """How much of a store is read for a page at most."""
+class Walk:
+    """A walk that ends where it may go no further, and knows how far it got.
 
-    limit: int
-    seconds: float | None
-    most_read: int | None
+    It gets on by one session at least, so that whoever goes on from there gets to the end.
+    """
 
-    def are_reached(self, read: int, until: float | None) -> bool:
-        """Return whether ``read`` sessions are as many as may be read."""
-        is_late = until is not None and time.monotonic() > until
-        # A page gets on by one session at least.
-        return read > 0 and (is_late or (self.most_read is not None and read >= self.most_read))
+    def __init__(
+        self, sessions: Iterator[StoredSession], until: float | None, most_read: int | None = None
+    ) -> None:
+        self._sessions = sessions
+        self._until = until
+        self._most_read = most_read
+        self.read = 0
+        #: Where a walk in pages goes on.
+        self.position = ""
+        #: To be set by whoever has what they wanted; the walk looks whether there is more.
+        self.is_enough = False
+        #: Whether it came to the end of the store.
+        self.is_complete = False
+
+    def __iter__(self) -> Iterator[StoredSession]:
+        try:
+            for stored in self._sessions:
+                if self.is_enough or self._is_over():
+                    return
+                self.read += 1
+                self.position = stored.position
+                yield stored
+            self.is_complete = True
+        except Paused as paused:
+            self.position = paused.position
+
+    def _is_over(self) -> bool:
+        if self.read == 0:
+            return False
+        is_late = self._until is not None and time.monotonic() > self._until
+        return is_late or (self._most_read is not None and self.read >= self._most_read)
 
 
 class Inspector:
@@ -173,9 +198,9 @@ class Inspector:
         if ``after`` is not from a page of this engine, NoSuchSession as in :meth:`find`.
         """
         reporter = self._reporter(now, reveal=reveal)
-        bounds = Bounds(limit, seconds, most_read)
-        found, following, read = self._page(selection, after, reporter, bounds)
-        return Page(list(_recorded(found, reporter, None)), following, read)
+        walk = self._walk(selection, reporter, after, seconds, most_read)
+        found = _found(walk, selection, reporter, limit)
+        return Page(list(_recorded(found, reporter, None)), self._next(walk), walk.read)
 
     def end_page(
         self,
@@ -192,52 +217,55 @@ class Inspector:
 
         See :meth:`end` for what is sent and raised.
         """
-        bounds = Bounds(limit, seconds, most_read)
-        found, following, read = self._page(selection, after, self._reporter(now), bounds)
-        return EndedPage(self.end(found, reason=reason), following, read)
+        reporter = self._reporter(now)
+        walk = self._walk(selection, reporter, after, seconds, most_read)
+        found = _found(walk, selection, reporter, limit)
+        return EndedPage(self.end(found, reason=reason), self._next(walk), walk.read)
 
-    def _page(
-        self, selection: Selection, after: str | None, reporter: Reporter, bounds: Bounds
-    ) -> tuple[list[StoredSession], str | None, int]:
-        until = None if bounds.seconds is None else time.monotonic() + bounds.seconds
-        engine = self.store_class.__module__
-        position = "" if after is None else positions.opened(after, engine)
+    def _walk(
+        self,
+        selection: Selection,
+        reporter: Reporter,
+        after: str | None,
+        seconds: float | None,
+        most_read: int | None = None,
+    ) -> Walk:
+        until = None if seconds is None else time.monotonic() + seconds
+        position = "" if after is None else positions.opened(after, self.store_class.__module__)
         query = replace(selection.query(reporter.now), after=position, until=until)
         if selection.session is not None:
             by_key = self._by_key(selection.session) if after is None else None
             prefix = handles.digest(selection.session) if by_key else _prefix(selection.session)
             query = replace(query, digest_prefix=prefix)
-        found: dict[str, StoredSession] = {}
-        read, is_complete = 0, False
-        try:
-            for stored in self._reader.walk(query):
-                if len(found) >= bounds.limit or bounds.are_reached(read, until):
-                    break
-                read, position = read + 1, stored.position
-                if selection.matches(reporter.judge(stored), reporter.now):
-                    # Redis may give a session twice.
-                    found[stored.digest] = stored
-            else:
-                is_complete = True
-        except Paused as paused:
-            position = paused.position
-        following = None if is_complete else positions.sealed(position, engine)
-        return list(found.values()), following, read
+        return Walk(self._reader.walk(query), until, most_read)
+
+    def _next(self, walk: Walk) -> str | None:
+        if walk.is_complete:
+            return None
+        return positions.sealed(walk.position, self.store_class.__module__)
 
     def summary(
         self,
         selection: Selection = EVERYTHING,
         *,
         now: float | None = None,
+        seconds: float | None = None,
         watch: Watch | None = None,
     ) -> Summary:
         """Count the sessions that are wanted.
 
-        ``watch`` is given them one by one and passes them on, as a progress bar does. Memory grows
-        with the number of different users and names of attributes.
+        With ``seconds`` it counts for not much longer than that, and tells how many sessions it
+        read and whether these were all. A ``selection`` with a ``session`` counts all sessions
+        whose digest begins with it. ``watch`` is given all sessions that are read, one by one, and
+        passes them on, as a progress bar does. Memory grows with the number of different users
+        and names of attributes.
         """
-        wanted = self._wanted(selection, self._reporter(now))
-        return summarized(wanted if watch is None else watch(wanted))
+        reporter = self._reporter(now)
+        walk = self._walk(selection, reporter, None, seconds)
+        judged = map(reporter.judge, walk if watch is None else watch(walk))
+        wanted = (stored for stored in judged if selection.matches(stored, reporter.now))
+        summary = summarized(islice(wanted, selection.limit), reporter.now)
+        return replace(summary, read=walk.read, is_complete=walk.is_complete)
 
     def find(self, session: str) -> str:
         """Return the digest of the session with this handle, prefix of the digest, or key.
@@ -353,6 +381,16 @@ def _prefix(session: str) -> str:
             "No stored session has this key, and a handle has 4 to 40 hexadecimal digits."
         )
     return prefix
+
+
+def _found(walk: Walk, selection: Selection, reporter: Reporter, limit: int) -> list[StoredSession]:
+    found: dict[str, StoredSession] = {}
+    for stored in walk:
+        if selection.matches(reporter.judge(stored), reporter.now):
+            # Redis may give a session twice.
+            found[stored.digest] = stored
+            walk.is_enough = len(found) >= limit
+    return list(found.values())
 
 
 def _recorded(

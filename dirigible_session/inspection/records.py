@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -14,6 +14,7 @@ from dirigible_session.lifecycle import Times
 from dirigible_session.stored import RecordState, StoredSession, attributes_of
 
 from .errors import WrongSetting
+from .histogram import Histogram, Tally
 from .redaction import Redactor
 from .users import USER_KEY
 
@@ -185,10 +186,16 @@ class Summary:
     oldest: datetime | None
     #: How many sessions have an attribute of a name, the most frequent first.
     attributes: dict[str, int]
+    #: When they were created and last accessed.
+    created: Histogram = field(default_factory=Histogram)
+    last_accessed: Histogram = field(default_factory=Histogram)
+    #: How many stored sessions were read, and whether these were all.
+    read: int = 0
+    is_complete: bool = True
 
 
-def summarized(sessions: Iterable[StoredSession]) -> Summary:
-    """Count sessions that were judged.
+def summarized(sessions: Iterable[StoredSession], now: float) -> Summary:
+    """Count sessions that were judged as of ``now``.
 
     Memory grows with the number of different users and names of attributes.
     """
@@ -197,6 +204,7 @@ def summarized(sessions: Iterable[StoredSession]) -> Summary:
     users: set[str] = set()
     authenticated = total = largest = 0
     oldest = float("inf")
+    created, last_accessed = Tally(now), Tally(now)
     for stored in sessions:
         states[stored.state or "unreadable"] += 1
         total += stored.size
@@ -208,8 +216,11 @@ def summarized(sessions: Iterable[StoredSession]) -> Summary:
             authenticated += 1
             users.add(user_id)
         names.update(attributes_of(stored.data).keys())
-        if stored.times is not None:
-            oldest = min(oldest, stored.times.created)
+        times = stored.times
+        created.add(None if times is None else times.created)
+        last_accessed.add(None if times is None else times.accessed)
+        if times is not None:
+            oldest = min(oldest, times.created)
     return Summary(
         active=states["active"],
         expired=states["expired"],
@@ -221,4 +232,6 @@ def summarized(sessions: Iterable[StoredSession]) -> Summary:
         largest=largest,
         oldest=utc(oldest),
         attributes=dict(sorted(names.items(), key=lambda named: (-named[1], named[0]))),
+        created=created.histogram(),
+        last_accessed=last_accessed.histogram(),
     )

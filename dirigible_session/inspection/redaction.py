@@ -16,8 +16,9 @@ from .nested import PLAIN, contents, rebuilt
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-#: Names are the visitors' choice at times: so many are remembered, and no more.
+#: Names are the visitors' choice at times: so many are remembered, of so many characters.
 NAMES_REMEMBERED = 4096
+LONGEST_REMEMBERED = 100
 
 #: Stands for a value where the filter is asked about a name alone.
 SHOWN: Any = object()
@@ -43,7 +44,8 @@ class Redactor:
             getattr(type(self._filter), "cleanse_setting", None)
             is SafeExceptionReporterFilter.cleanse_setting
         )
-        self._by_name = lru_cache(NAMES_REMEMBERED)(self._asked_by_name) if is_by_name else None
+        self._remembered = lru_cache(NAMES_REMEMBERED)(self._asked_by_name)
+        self._by_name = self._stars if is_by_name else None
 
     def redacted(self, attributes: dict[str, Any]) -> dict[str, Any]:
         """Return a copy of ``attributes`` in which every secret is stars."""
@@ -62,6 +64,11 @@ class Redactor:
             else:
                 shown[name] = rebuilt(value, self._cleansed, name)
         return shown
+
+    def _stars(self, name: str) -> Any:
+        if len(name) > LONGEST_REMEMBERED:
+            return self._asked_by_name(name)
+        return self._remembered(name)
 
     def _asked_by_name(self, name: Any) -> Any:
         # Django's own rule looks at the name alone. What it puts in a secret's place may be

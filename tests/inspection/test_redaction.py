@@ -183,4 +183,12 @@ def test_the_filter_of_a_request_comes_first():
 def test_names_are_not_remembered_without_end():
     redactor = Redactor()
     redactor.redacted(ATTRIBUTES["many"])
-    assert redactor._by_name.cache_info().currsize <= redaction.NAMES_REMEMBERED
+    assert redactor._remembered.cache_info().currsize <= redaction.NAMES_REMEMBERED
+
+
+def test_long_names_are_not_remembered():
+    redactor = Redactor()
+    shown = redactor.redacted({"x" * 1000: 1, "token" * 1000: 2, "n": {"y" * 1000: 3}})
+    assert shown["x" * 1000] == 1
+    assert set(shown["token" * 1000]) == {"*"}
+    assert redactor._remembered.cache_info().currsize == 1
