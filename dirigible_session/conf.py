@@ -54,6 +54,16 @@ class Conf:
         """Where the Redis engine finds its server."""
         return getattr(settings, PREFIX + "REDIS_URL", None)
 
+    @cached_property
+    def redis_password(self) -> str | None:
+        """The password of the Redis server, where it is not part of the URL."""
+        return getattr(settings, PREFIX + "REDIS_PASSWORD", None)
+
+    @cached_property
+    def redis_client(self) -> str | None:
+        """The dotted path of a function that makes the Redis engine's clients."""
+        return getattr(settings, PREFIX + "REDIS_CLIENT", None)
+
 
 conf = Conf()
 

@@ -48,10 +48,13 @@ def free_port() -> int:
 class Server:
     """A server of our own, which tests may ill-treat."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, sentinel: bool = False) -> None:
         self.port = free_port()
         self.directory = directory
         self.options = options
+        #: A sentinel writes down there what it finds out.
+        self.config = directory / "sentinel.conf"
+        self.is_sentinel = sentinel
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -63,8 +66,13 @@ class Server:
         return redis.Redis(port=self.port)
 
     def start(self, *options: str) -> None:
-        command = [binary("server"), "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += ["--dir", str(self.directory), "--save", "", *self.options, *options]
+        command = [binary("server")]
+        if self.is_sentinel:
+            command += [str(self.config), "--sentinel"]
+        command += ["--port", str(self.port), "--bind", "127.0.0.1"]
+        command += ["--dir", str(self.directory), *self.options, *options]
+        if not self.is_sentinel:
+            command += ["--save", "", "--repl-diskless-sync-delay", "0"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         end = time.monotonic() + 20
         while time.monotonic() < end:
@@ -93,26 +101,87 @@ def running(*options: str) -> Iterator[Server]:
 
 
 @contextmanager
-def running_cluster() -> Iterator[list[Server]]:
-    """Run a cluster of primaries and no replicas."""
+def running_cluster(replicas: int = 0, timeout: int = 3000) -> Iterator[list[Server]]:
+    """Run a cluster of three primaries, each with so many replicas; the primaries come first."""
     with ExitStack() as stack:
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "3000")
-        servers = [stack.enter_context(running(*options)) for _ in range(NODES)]
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(timeout))
+        count = NODES * (1 + replicas)
+        servers = [stack.enter_context(running(*options)) for _ in range(count)]
         nodes = [f"127.0.0.1:{server.port}" for server in servers]
         command = [binary("cli"), "--cluster", "create", *nodes, "--cluster-yes"]
+        command += ["--cluster-replicas", str(replicas)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
         end = time.monotonic() + 30
-        while not all(_is_complete(server) for server in servers):
+        while not all(_is_complete(server, count) for server in servers):
             if time.monotonic() > end:
                 raise AssertionError("the nodes of the cluster did not find each other")
             time.sleep(0.02)
         yield servers
 
 
-def _is_complete(server: Server) -> bool:
+def _is_complete(server: Server, count: int) -> bool:
     with server.redis as client:
         info = client.cluster("info")
-    return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(NODES)
+        role = client.info("replication")
+    is_in_step = role["role"] == "master" or role["master_link_status"] == "up"
+    is_known = info["cluster_known_nodes"] == str(count)
+    return info["cluster_state"] == "ok" and is_known and is_in_step
+
+
+class Sentinels:
+    """A primary, its replica, and three sentinels that watch them."""
+
+    SERVICE = "main"
+
+    def __init__(self, primary: Server, replica: Server, sentinels: list[Server]) -> None:
+        self.primary = primary
+        self.replica = replica
+        self.sentinels = sentinels
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{hosts}/{self.SERVICE}/0"
+
+    def are_ready(self) -> bool:
+        """Return whether each sentinel knows the replica and the other sentinels."""
+        for sentinel in self.sentinels:
+            with sentinel.redis as client:
+                state = client.sentinel_master(self.SERVICE)
+                if (state["num-slaves"], state["num-other-sentinels"]) != (1, 2):
+                    return False
+        with self.replica.redis as client:
+            return client.info("replication")["master_link_status"] == "up"
+
+
+@contextmanager
+def running_sentinels() -> Iterator[Sentinels]:
+    with ExitStack() as stack:
+        primary = stack.enter_context(running())
+        replica = stack.enter_context(running("--replicaof", "127.0.0.1", str(primary.port)))
+        sentinels = []
+        for _ in range(3):
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            sentinel = Server(directory, sentinel=True)
+            sentinel.config.write_text(
+                f"sentinel monitor {Sentinels.SERVICE} 127.0.0.1 {primary.port} 2\n"
+                f"sentinel down-after-milliseconds {Sentinels.SERVICE} 500\n"
+                f"sentinel failover-timeout {Sentinels.SERVICE} 3000\n"
+            )
+            stack.callback(sentinel.stop)
+            sentinel.start()
+            sentinels.append(sentinel)
+        found = Sentinels(primary, replica, sentinels)
+        until(found.are_ready)
+        yield found
+
+
+def until(condition: Any, seconds: float = 30) -> None:
+    """Wait for a server to get there."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "not there in time"
+        time.sleep(0.01)
 
 
 def with_prefix(url: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, register
+from django.utils.module_loading import import_string
 
 from dirigible_session.conf import PREFIX, conf
 
@@ -16,6 +17,7 @@ from .engines import engine_class
 
 ENGINE = "dirigible_session.backends.redis"
 SETTING = PREFIX + "REDIS_URL"
+CLIENT_SETTING = PREFIX + "REDIS_CLIENT"
 EXAMPLE = "redis://localhost:6379/0"
 EXTRA = "pip install 'dirigible-session[redis]'"
 
@@ -46,11 +48,10 @@ def check_redis_url(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMes
     url = conf.redis_url
     hint = (
         f"{SETTING} = {EXAMPLE!r} names one server, 'redis+cluster://node1:6379,node2:6379' some "
-        "nodes of a cluster."
+        "nodes of a cluster, 'redis+sentinel://host1:26379,host2:26379/mymaster/0' the sentinels "
+        "that know a primary."
     )
-    if url is None:
-        if not _is_in_use():
-            return []
+    if url is None and conf.redis_client is None and _is_in_use():
         return [
             checks.Error(
                 f"SESSION_ENGINE is {settings.SESSION_ENGINE!r}, and {SETTING} is not set.",
@@ -58,15 +59,46 @@ def check_redis_url(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMes
                 id="dirigible_session.E021",
             )
         ]
-    if find_spec("redis") is None:
+    if url is None or find_spec("redis") is None:
         return []
     # Imported here: the engine's package can't be imported without redis-py.
+    from dirigible_session.backends.redis.library import try_options
     from dirigible_session.backends.redis.url import parse
 
     try:
-        parse(url)
-    except ValueError as problem:
+        try_options(parse(url, conf.redis_password))
+    except Exception as problem:
+        # Whatever redis-py raises for an option that it does not take.
         return [
-            checks.Error(f"{SETTING} is wrong: {problem}.", hint=hint, id="dirigible_session.E022")
+            checks.Error(
+                f"{SETTING} is wrong: {str(problem).rstrip('.')}.",
+                hint=hint,
+                id="dirigible_session.E022",
+            )
         ]
     return []
+
+
+@register
+def check_redis_client(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """``DIRIGIBLE_SESSION_REDIS_CLIENT`` is the dotted path of a function."""
+    path = conf.redis_client
+    if path is None:
+        return []
+    try:
+        problem = None if callable(import_string(path)) else f"{path!r} can't be called"
+    except Exception as error:
+        problem = f"{path!r} can't be imported: {error}"
+    if problem is None:
+        return []
+    return [
+        checks.Error(
+            f"{CLIENT_SETTING} is wrong: {problem.rstrip('.')}.",
+            hint=(
+                "Name a function of your project by its dotted path. It is called with is_async= "
+                "and returns a client of redis-py: redis.Redis or, for is_async=True, "
+                "redis.asyncio.Redis."
+            ),
+            id="dirigible_session.E023",
+        )
+    ]

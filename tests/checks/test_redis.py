@@ -17,7 +17,11 @@ ENGINE = "dirigible_session.backends.redis"
 
 
 def found() -> list[str]:
-    messages = [*redis_checks.check_redis_installed(), *redis_checks.check_redis_url()]
+    messages = [
+        *redis_checks.check_redis_installed(),
+        *redis_checks.check_redis_url(),
+        *redis_checks.check_redis_client(),
+    ]
     assert all(message.hint for message in messages)
     return [str(message.id).rpartition(".")[2] for message in messages]
 
@@ -26,6 +30,7 @@ def test_they_are_registered() -> None:
     registered = checks.registry.registry.get_checks()
     assert redis_checks.check_redis_installed in registered
     assert redis_checks.check_redis_url in registered
+    assert redis_checks.check_redis_client in registered
 
 
 def test_another_engine_needs_nothing() -> None:
@@ -54,6 +59,8 @@ def test_an_engine_derived_from_it_needs_the_same(
         "redis+cluster://a:1,b:2",
         "unix:///run/redis.sock?db=1",
         "rediss://u:p@host:1/2?socket_timeout=0.5",
+        "redis+sentinel://a,b:1/main/2",
+        "valkeys://host",
     ],
 )
 def test_a_url_that_names_a_server_is_fine(settings: Any, url: str) -> None:
@@ -62,10 +69,50 @@ def test_a_url_that_names_a_server_is_fine(settings: Any, url: str) -> None:
     assert found() == []
 
 
-@pytest.mark.parametrize("url", ["", 6379, "localhost:6379", "http://localhost", "redis://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", 6379, "localhost:6379", "http://localhost", "redis://", "redis+sentinel://a"),
+        *("redis://host?health_check_interval=2.5", "redis://host?ssl_certfile=x"),
+    ],
+)
 def test_a_wrong_url_is_an_error_whatever_the_engine(settings: Any, url: object) -> None:
     settings.DIRIGIBLE_SESSION_REDIS_URL = url
     assert found() == ["E022"]
+
+
+def test_what_redis_py_itself_refuses_is_told(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Any, **options: Any) -> None:
+        raise TypeError("got an unexpected keyword argument 'client_name'")
+
+    monkeypatch.setattr("redis.connection.Connection.__init__", refuse)
+    settings.DIRIGIBLE_SESSION_REDIS_URL = "redis://localhost?client_name=a"
+    (message,) = redis_checks.check_redis_url()
+    assert message.id == "dirigible_session.E022"
+    assert "client_name" in message.msg
+
+
+def test_a_password_in_two_places_is_an_error_that_does_not_show_it(settings: Any) -> None:
+    settings.DIRIGIBLE_SESSION_REDIS_URL = "redis://:hidden@localhost"
+    settings.DIRIGIBLE_SESSION_REDIS_PASSWORD = "hidden"
+    (message,) = redis_checks.check_redis_url()
+    assert message.id == "dirigible_session.E022"
+    assert "DIRIGIBLE_SESSION_REDIS_PASSWORD" in message.msg
+    assert "hidden" not in str(message)
+
+
+def test_a_function_of_ones_own_needs_no_url(settings: Any) -> None:
+    settings.SESSION_ENGINE = ENGINE
+    settings.DIRIGIBLE_SESSION_REDIS_CLIENT = "tests.checks.test_redis.found"
+    assert found() == []
+
+
+@pytest.mark.parametrize("path", ["no.such.function", "found", "tests.checks.test_redis.ENGINE", 5])
+def test_a_client_that_no_function_makes_is_an_error(settings: Any, path: object) -> None:
+    settings.DIRIGIBLE_SESSION_REDIS_CLIENT = path
+    assert found() == ["E023"]
 
 
 def test_a_missing_redis_py_is_an_error_that_says_how_to_install_it(

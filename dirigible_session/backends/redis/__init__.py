@@ -16,12 +16,12 @@ from dirigible_session.backends.mapping import Texts
 from dirigible_session.backends.operations import Change, StoredData
 from dirigible_session.lifecycle import Times
 
-from . import operations as steps
+from . import operations
 from .client import adrive, drive, target
 from .listing import RedisListing
-from .operations import Context
+from .operations import Site
 from .record import StoredHash
-from .scripts import Steps
+from .scripts import Operation
 
 
 class SessionStore(RedisListing, EngineBase):
@@ -29,52 +29,52 @@ class SessionStore(RedisListing, EngineBase):
 
     can_list = True
 
-    def _context(self) -> Context:
-        return Context(target().keys, self.end_of, self.get_session_cookie_age, self.grace)
+    def _site(self) -> Site:
+        return Site(target().keys, self.end_of, self.get_session_cookie_age, self.grace)
 
     def _read(self, digest: str) -> StoredHash | None:
-        return drive(steps.read(self._context(), digest))
+        return drive(operations.read(self._site(), digest))
 
     async def _aread(self, digest: str) -> StoredHash | None:
-        return await adrive(steps.read(self._context(), digest))
+        return await adrive(operations.read(self._site(), digest))
 
     def _insert(self, digest: str, texts: Texts, times: Times) -> StoredHash | None:
-        return drive(steps.insert(self._context(), digest, texts, times))
+        return drive(operations.insert(self._site(), digest, texts, times))
 
     async def _ainsert(self, digest: str, texts: Texts, times: Times) -> StoredHash | None:
-        return await adrive(steps.insert(self._context(), digest, texts, times))
+        return await adrive(operations.insert(self._site(), digest, texts, times))
 
     def _update(self, digest: str, change: Change) -> StoredHash | None:
-        return drive(_update(self._context(), digest, change))
+        return drive(_update(self._site(), digest, change))
 
     async def _aupdate(self, digest: str, change: Change) -> StoredHash | None:
-        return await adrive(_update(self._context(), digest, change))
+        return await adrive(_update(self._site(), digest, change))
 
     def _replace(self, digest: str, found: StoredData, texts: Texts, times: Times) -> bool:
-        return drive(steps.replace_if(self._context(), digest, found, texts, times))
+        return drive(operations.replace_if(self._site(), digest, found, texts, times))
 
     def _renew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
-        return drive(steps.renew(self._context(), digest, loaded, accessed))
+        return drive(operations.renew(self._site(), digest, loaded, accessed))
 
     async def _arenew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
-        return await adrive(steps.renew(self._context(), digest, loaded, accessed))
+        return await adrive(operations.renew(self._site(), digest, loaded, accessed))
 
     def _remove(self, digest: str) -> None:
-        drive(steps.remove(self._context(), digest))
+        drive(operations.remove(self._site(), digest))
 
     async def _aremove(self, digest: str) -> None:
-        await adrive(steps.remove(self._context(), digest))
+        await adrive(operations.remove(self._site(), digest))
 
     def _remove_if(self, digest: str, found: StoredData) -> bool:
-        return drive(steps.remove_if(self._context(), digest, found))
+        return drive(operations.remove_if(self._site(), digest, found))
 
     def _has(self, digest: str) -> bool:
-        return drive(steps.has(self._context(), digest))
+        return drive(operations.has(self._site(), digest))
 
     async def _ahas(self, digest: str) -> bool:
-        return await adrive(steps.has(self._context(), digest))
+        return await adrive(operations.has(self._site(), digest))
 
 
-def _update(context: Context, digest: str, change: Change) -> Steps[StoredHash | None]:
-    operation = steps.update if change.new_digest is None else steps.change_key
-    return operation(context, digest, change)
+def _update(site: Site, digest: str, change: Change) -> Operation[StoredHash | None]:
+    operation = operations.update if change.new_digest is None else operations.change_key
+    return operation(site, digest, change)

@@ -15,9 +15,9 @@ from dirigible_session.backends.mapping import indexed_user
 from dirigible_session.handles import DIGEST_LENGTH
 from dirigible_session.stored import Query, StoredSession
 
-from . import record as mapping
+from . import record
 from .client import Client, clients, drive
-from .operations import Context, delete_call, listed_call, remove_all, unlisted_call
+from .operations import Site, delete_call, listed_call, remove_all, unlisted_call
 from .record import StoredHash
 from .scripts import Call, Unordered
 
@@ -36,7 +36,7 @@ class RedisListing(ABC):
     """What readers and ``clearsessions`` ask of the engine: sync only, in bounded memory."""
 
     @abstractmethod
-    def _context(self) -> Context:
+    def _site(self) -> Site:
         """Return what the operations of this store have in common."""
 
     @classmethod
@@ -46,19 +46,19 @@ class RedisListing(ABC):
         By SCAN on all nodes, unless it names a digest or a user. Redis may give a session twice
         if its keys are being moved about meanwhile.
         """
-        context = cls()._context()
+        site = cls()._site()
         client = clients.of_process()
         if query.user_id is not None:
             query = replace(query, user_id=indexed_user(query.user_id))
-        for digests in _batches(_digests(client, context, query)):
-            for stored, user in _read(client, context, digests):
+        for digests in _batches(_digests(client, site, query)):
+            for stored, user in _read(client, site, digests):
                 if _is_wanted(stored, user, query):
                     yield stored
 
     @classmethod
     def end_stored(cls, digests: Sequence[str]) -> set[str]:
         """Delete these sessions and return the digests of those that were still there."""
-        return drive(remove_all(cls()._context(), digests))
+        return drive(remove_all(cls()._site(), digests))
 
     @classmethod
     def clear_expired(cls) -> None:
@@ -68,10 +68,10 @@ class RedisListing(ABC):
         that were lowered since, entries of the index whose session is gone, and sessions that the
         index lost. What was found is logged.
         """
-        context = cls()._context()
+        site = cls()._site()
         client = clients.of_process()
-        removed = _clear_index(client, context)
-        ended, added = _clear_sessions(client, context)
+        removed = _clear_index(client, site)
+        ended, added = _clear_sessions(client, site)
         logger.info(
             "clearsessions: %d sessions that were over deleted; of the index of sessions by user, "
             "%d entries removed and %d added.",
@@ -87,24 +87,24 @@ def _batches(items: Iterable[T]) -> Iterator[list[T]]:
         yield batch
 
 
-def _digests(client: Client, context: Context, query: Query) -> Iterator[str]:
+def _digests(client: Client, site: Site, query: Query) -> Iterator[str]:
     if len(query.digest_prefix) == DIGEST_LENGTH:
         yield query.digest_prefix
     elif query.user_id is not None:
         # What comes twice is remembered here: a user has a handful of sessions, not millions.
         seen = set()
-        for member in client.scan_index(context.keys.user(query.user_id)):
+        for member in client.scan_index(site.keys.user(query.user_id)):
             digest = member.decode()
             if digest.startswith(query.digest_prefix) and digest not in seen:
                 seen.add(digest)
                 yield digest
     else:
-        yield from _scanned(client, context, query.digest_prefix)
+        yield from _scanned(client, site, query.digest_prefix)
 
 
-def _scanned(client: Client, context: Context, digest_prefix: str = "") -> Iterator[str]:
-    start = len(context.keys.session(""))
-    pattern = _literal(context.keys.session(digest_prefix)) + b"*"
+def _scanned(client: Client, site: Site, digest_prefix: str = "") -> Iterator[str]:
+    start = len(site.keys.session(""))
+    pattern = _literal(site.keys.session(digest_prefix)) + b"*"
     for key in client.scan(pattern, "hash"):
         if _IS_DIGEST(key[start:]):
             yield key[start:].decode()
@@ -115,13 +115,14 @@ def _literal(key: bytes) -> bytes:
 
 
 def _read(
-    client: Client, context: Context, digests: Sequence[str]
+    client: Client, site: Site, digests: Sequence[str]
 ) -> Iterator[tuple[StoredSession, str | None]]:
-    calls = [Call(("HGETALL", context.keys.session(digest))) for digest in digests]
-    for digest, fields in zip(digests, client.read_many(calls), strict=True):
-        stored = mapping.parse(fields, context.end_of)
+    calls = Unordered(Call(("HGETALL", site.keys.session(digest))) for digest in digests)
+    for digest, answer in zip(digests, client.run(calls), strict=True):
+        fields = record.fields_of(answer)
+        stored = record.parse(fields, site.end_of)
         if stored is not None:
-            yield _record(digest, stored, mapping.size_of(fields)), stored.user
+            yield _record(digest, stored, record.size_of(fields)), stored.user
 
 
 def _record(digest: str, stored: StoredHash, size: int) -> StoredSession:
@@ -130,7 +131,7 @@ def _record(digest: str, stored: StoredHash, size: int) -> StoredSession:
     try:
         data = stored.parsed()
     except ValueError as problem:
-        error = error or mapping.damage(problem)
+        error = error or record.damage(problem)
     times = None if stored.error else stored.times
     return StoredSession(digest, data, times, stored.expires, size, error)
 
@@ -142,15 +143,15 @@ def _is_wanted(stored: StoredSession, user: str | None, query: Query) -> bool:
     return query.state == "all" or stored.data is None or is_over is (query.state == "expired")
 
 
-def _clear_index(client: Client, context: Context) -> int:
+def _clear_index(client: Client, site: Site) -> int:
     """Remove the entries of sessions that are gone or another user's; return how many."""
     removed = 0
-    pattern = _literal(context.keys.user("")) + b"*"
-    start = len(context.keys.user(""))
+    pattern = _literal(site.keys.user("")) + b"*"
+    start = len(site.keys.user(""))
     for key in client.scan(pattern, "zset"):
         user = key[start:].decode("utf-8", "surrogatepass")
         for digests in _batches(member.decode() for member in client.scan_index(key)):
-            found = dict(_read_heads(client, context, digests))
+            found = dict(_read_heads(client, site, digests))
             gone = [d for d in digests if d not in found or found[d].user != user]
             if gone:
                 (count,) = client.run([Call(("ZREM", key, *gone))])
@@ -158,28 +159,28 @@ def _clear_index(client: Client, context: Context) -> int:
     return removed
 
 
-def _clear_sessions(client: Client, context: Context) -> tuple[int, int]:
+def _clear_sessions(client: Client, site: Site) -> tuple[int, int]:
     """Delete sessions that are over, and see that the index knows the others; return counts."""
     ended = added = 0
-    for digests in _batches(_scanned(client, context)):
+    for digests in _batches(_scanned(client, site)):
         now = time.time()
         over: list[tuple[str, StoredHash]] = []
         live: list[tuple[str, StoredHash]] = []
-        for digest, head in _read_heads(client, context, digests):
+        for digest, head in _read_heads(client, site, digests):
             is_over = head.expires is not None and head.expires <= now
             (over if is_over else live).append((digest, head))
-        ended += _end(client, context, over)
-        added += _list_anew(client, context, live, now)
+        ended += _end(client, site, over)
+        added += _list_anew(client, site, live, now)
     return ended, added
 
 
-def _end(client: Client, context: Context, over: Sequence[tuple[str, StoredHash]]) -> int:
+def _end(client: Client, site: Site, over: Sequence[tuple[str, StoredHash]]) -> int:
     # Unless a visit came between.
-    answers = client.run(Unordered(delete_call(context, digest, head) for digest, head in over))
+    answers = client.run(Unordered(delete_call(site, digest, head) for digest, head in over))
     ended = [found for found, answer in zip(over, answers, strict=True) if answer is not None]
     client.run(
         Unordered(
-            unlisted_call(context, digest, head.user)
+            unlisted_call(site, digest, head.user)
             for digest, head in ended
             if head.user is not None
         )
@@ -188,14 +189,14 @@ def _end(client: Client, context: Context, over: Sequence[tuple[str, StoredHash]
 
 
 def _list_anew(
-    client: Client, context: Context, live: Sequence[tuple[str, StoredHash]], now: float
+    client: Client, site: Site, live: Sequence[tuple[str, StoredHash]], now: float
 ) -> int:
     users = [(digest, head.user, head) for digest, head in live if head.user is not None]
-    known = client.read_many(
-        [Call(("ZSCORE", context.keys.user(user), digest)) for digest, user, _ in users]
+    known = client.run(
+        Unordered(Call(("ZSCORE", site.keys.user(user), digest)) for digest, user, _ in users)
     )
     calls = Unordered(
-        listed_call(context, digest, user, mapping.kept_until(head.expires, head.times), now)
+        listed_call(site, digest, user, record.kept_until(head.expires, head.times), now)
         for (digest, user, head), score in zip(users, known, strict=True)
         if score is None
     )
@@ -204,12 +205,12 @@ def _list_anew(
 
 
 def _read_heads(
-    client: Client, context: Context, digests: Sequence[str]
+    client: Client, site: Site, digests: Sequence[str]
 ) -> Iterator[tuple[str, StoredHash]]:
     """Read what tells whether sessions are over and whose they are, and no other attribute."""
-    calls = [Call(("HMGET", context.keys.session(d), *mapping.HEAD)) for d in digests]
-    for digest, values in zip(digests, client.read_many(calls), strict=True):
-        fields = {n: v for n, v in zip(mapping.HEAD, values, strict=True) if v is not None}
-        stored = mapping.parse(fields, context.end_of)
+    calls = Unordered(Call(("HMGET", site.keys.session(d), *record.HEAD)) for d in digests)
+    for digest, values in zip(digests, client.run(calls), strict=True):
+        fields = {n: v for n, v in zip(record.HEAD, values, strict=True) if v is not None}
+        stored = record.parse(fields, site.end_of)
         if stored is not None:
             yield digest, stored

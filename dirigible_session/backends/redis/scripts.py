@@ -21,6 +21,15 @@ T = TypeVar("T")
 Args = tuple[Any, ...]
 
 
+class Command(tuple[Any, ...]):
+    """A command as it is sent; in tracebacks it shows its name, and nothing that is stored."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{self[0]} and {len(self) - 1} arguments>"
+
+
 class Script:
     """A Lua script and the digest by which the server knows it."""
 
@@ -40,20 +49,25 @@ class Call(NamedTuple):
     #: What to send instead when the call is tried again; None: the same.
     args_again: Args | None = None
 
-    def command(self, *, again: bool = False, by_text: bool = False) -> Args:
+    def command(self, *, again: bool = False, by_text: bool = False) -> Command:
         """Return what is sent: of a script its digest, or its text for a server that lost it."""
         args = self.args_again if again and self.args_again is not None else self.args
         if self.script is None:
-            return args
-        return ("EVAL", self.script.text, *args) if by_text else ("EVALSHA", self.script.sha, *args)
+            return Command(args)
+        if by_text:
+            return Command(("EVAL", self.script.text, *args))
+        return Command(("EVALSHA", self.script.sha, *args))
+
+    def __repr__(self) -> str:
+        return f"<call of {self.command()!r}>"
 
 
 class Unordered(list[Call]):
     """Calls that do not depend on each other, so that the nodes of a cluster may take turns."""
 
 
-#: An operation: it asks for calls that can share a round trip, and is sent their answers.
-Steps = Generator[Sequence[Call], list[Any], T]
+#: It yields the calls of one round trip, and is sent their answers.
+Operation = Generator[Sequence[Call], list[Any], T]
 
 
 #: Create or change a session, record its access, and let it expire when it ends.

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -14,9 +14,8 @@ from django.contrib.sessions.backends.base import UpdateError
 from django.test import AsyncClient, Client
 
 from dirigible_session import handles
-from dirigible_session.backends.redis import operations as redis_steps
+from dirigible_session.backends.redis import operations
 from dirigible_session.backends.redis.scripts import PUT_BACK, Call
-from dirigible_session.backends.redis.wire import Wire
 from dirigible_session.exceptions import SessionConflict
 
 from .sessions import new, store
@@ -256,7 +255,7 @@ def test_a_change_of_key_that_is_always_undone_says_so(
     session = store(key)
     session.keys()
     run = redis_server.run
-    monkeypatch.setattr(redis_steps, "TRIES", 3)
+    monkeypatch.setattr(operations, "TRIES", 3)
 
     def undo(calls: Any) -> Any:
         answers = run(calls)
@@ -269,32 +268,3 @@ def test_a_change_of_key_that_is_always_undone_says_so(
     monkeypatch.undo()
     assert session.session_key == key
     assert dict(store(key).items()) == {"a": 1}
-
-
-def test_connections_in_use_are_not_broken_off() -> None:
-    broken_off = []
-
-    class Connection:
-        def __init__(self, **options: Any) -> None:
-            pass
-
-        def send_command(self, *command: Any) -> None:
-            if command[0] == "OUTER":
-                # Another thread, while this one waits for its answer.
-                wire.send([("INNER",)])
-                wire.disconnect()
-
-        def read_response(self) -> str:
-            assert self not in broken_off
-            return "OK"
-
-        def disconnect(self) -> None:
-            broken_off.append(self)
-
-    class Pool:
-        connection_class = Connection
-        connection_kwargs: ClassVar[dict[str, Any]] = {}
-
-    wire = Wire(Pool())
-    assert wire.send([("OUTER",)]) == ["OK"]
-    assert len(broken_off) == 1

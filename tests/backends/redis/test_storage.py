@@ -411,13 +411,13 @@ class TestListing:
     ) -> None:
         for number in range(3 * BATCH):
             new(n=number)
-        read_many, read = redis.client.read_many, []
+        run, read = redis.client.run, []
 
         def watched(calls: Any) -> Any:
             read.extend(calls)
-            return read_many(calls)
+            return run(calls)
 
-        monkeypatch.setattr(redis.client, "read_many", watched)
+        monkeypatch.setattr(redis.client, "run", watched)
         sessions = type(store()).list_stored(Query(now=time.time()))
         next(sessions)
         assert len(read) == BATCH

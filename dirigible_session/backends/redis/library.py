@@ -1,0 +1,283 @@
+"""The clients of redis-py: what the settings stand for, or what the project's own function makes.
+
+They are used for a cluster, for clients of the project's own, and where redis-py is instrumented
+(by OpenTelemetry or Sentry, say): that patches methods, so the calls have to go through them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from time import monotonic
+from types import FunctionType
+from typing import Any
+
+import redis
+import redis.asyncio
+import redis.asyncio.client
+import redis.asyncio.cluster
+import redis.asyncio.connection
+import redis.asyncio.sentinel
+import redis.client
+import redis.cluster
+import redis.sentinel
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError, ResponseError
+from redis.retry import Retry
+
+from .scripts import Command
+from .url import Target
+from .wire import ASK_AGAIN
+
+CLIENT_SETTING = "DIRIGIBLE_SESSION_REDIS_CLIENT"
+#: Threads each hold a connection for the length of a call, and who starts threads counts them.
+THREADS = 100_000
+#: Seconds after which the free connections of a pool of redis-py are closed.
+SHRINK = 60.0
+
+
+def make_pool(where: Target, *, is_async: bool) -> Any:
+    """Return a pool of connections to one server, or to the primary that sentinels watch."""
+    connection: Any = redis.asyncio.connection if is_async else redis.connection
+    options = _options(where, is_async=is_async)
+    if where.service:
+        module: Any = redis.asyncio.sentinel if is_async else redis.sentinel
+        for_sentinels = {
+            name: value
+            for name, value in options.items()
+            if name.startswith(("socket_", "ssl_", "protocol", "retry"))
+        }
+        sentinels = module.Sentinel(
+            where.nodes,
+            sentinel_kwargs={**for_sentinels, "ssl": where.uses_tls, **where.sentinel_options},
+        )
+        return module.SentinelConnectionPool(
+            where.service, sentinels, ssl=where.uses_tls, **options
+        )
+    if where.path:
+        return connection.ConnectionPool(
+            connection_class=connection.UnixDomainSocketConnection, path=where.path, **options
+        )
+    kind = connection.SSLConnection if where.uses_tls else connection.Connection
+    ((host, port),) = where.nodes
+    return connection.ConnectionPool(connection_class=kind, host=host, port=port, **options)
+
+
+def _options(where: Target, *, is_async: bool) -> dict[str, Any]:
+    # A call that fails is tried again here, where it is known what that means.
+    retry = (AsyncRetry if is_async else Retry)(NoBackoff(), 0)
+    return {**where.options, "max_connections": THREADS, "retry": retry}
+
+
+def try_options(where: Target) -> None:
+    """Raise what redis-py raises for the options, without a connection to anything."""
+    for is_async in (False, True):
+        if where.is_one_server:
+            pool = make_pool(where, is_async=is_async)
+            pool.connection_class(**pool.connection_kwargs)
+        elif where.factory is None and is_async:
+            make_client(where, is_async=True)
+
+
+def close_pool(pool: Any) -> None:
+    """Close the connections of a pool, and those to the sentinels."""
+    pool.disconnect()
+    for sentinel in _sentinels(pool):
+        sentinel.close()
+
+
+async def aclose_pool(pool: Any) -> None:
+    """Async twin of :func:`close_pool`."""
+    await pool.disconnect()
+    for sentinel in _sentinels(pool):
+        await sentinel.aclose()
+
+
+def _sentinels(pool: Any) -> list[Any]:
+    manager = getattr(pool, "sentinel_manager", None)
+    return [] if manager is None else manager.sentinels
+
+
+def make_client(where: Target, pool: Any = None, *, is_async: bool) -> Any:
+    """Return a client of redis-py; the project's function makes it, if there is one.
+
+    A sync client of a cluster looks for the nodes here. ``pool``: for a client of one server.
+    """
+    if where.factory is not None:
+        return _own_client(where.factory, is_async=is_async)
+    module: Any = redis.asyncio if is_async else redis
+    if not where.is_cluster:
+        return module.Redis(connection_pool=pool)
+    cluster: Any = redis.asyncio.cluster if is_async else redis.cluster
+    return cluster.RedisCluster(
+        startup_nodes=[cluster.ClusterNode(*node) for node in where.nodes],
+        ssl=where.uses_tls,
+        **_options(where, is_async=is_async),
+    )
+
+
+def _own_client(path: str, *, is_async: bool) -> Any:
+    try:
+        make = import_string(path)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ImproperlyConfigured(f"{CLIENT_SETTING} can't be imported: {error}") from error
+    client = make(is_async=is_async)
+    module: Any = redis.asyncio if is_async else redis
+    if not isinstance(client, (module.Redis, module.RedisCluster)):
+        raise ImproperlyConfigured(
+            f"{path}(is_async={is_async}) returned {type(client).__name__}, not a client of "
+            f"redis-py: {module.__name__}.Redis or {module.__name__}.RedisCluster."
+        )
+    if client.get_encoder().decode_responses:
+        raise ImproperlyConfigured(
+            f"{path}(is_async={is_async}) returned a client with decode_responses=True. The "
+            "Redis engine needs bytes."
+        )
+    return client
+
+
+def is_cluster(client: Any) -> bool:
+    """Return whether a client of redis-py is one of a cluster."""
+    return isinstance(client, (redis.RedisCluster, redis.asyncio.RedisCluster))
+
+
+def is_instrumented() -> bool:
+    """Return whether something has replaced the methods of redis-py that its sync calls go by."""
+    plain = redis.client.Redis.pipeline
+    return not (
+        _is_plain(redis.client.Redis.execute_command, plain)
+        and _is_plain(redis.client.Pipeline.execute, plain)
+    )
+
+
+def is_instrumented_async() -> bool:
+    """Return whether something has replaced the methods that redis-py's async calls go by."""
+    plain = redis.asyncio.client.Redis.pipeline
+    return not (
+        _is_plain(redis.asyncio.client.Redis.execute_command, plain)
+        and _is_plain(redis.asyncio.client.Pipeline.execute, plain)
+    )
+
+
+@lru_cache(maxsize=16)
+def _is_plain(method: Any, neighbor: Any) -> bool:
+    """Return whether a method stands in redis-py's own source, as its neighbor does."""
+    return (
+        isinstance(method, FunctionType)
+        and isinstance(neighbor, FunctionType)
+        and method.__code__.co_filename == neighbor.__code__.co_filename
+    )
+
+
+class _Pace:
+    """What is done only now and then, since it costs something."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last = monotonic()
+
+    def is_due(self) -> bool:
+        """Return whether so many seconds have passed since this was true."""
+        now = monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+
+class Library:
+    """Calls that go through a client of redis-py."""
+
+    def __init__(self, client: Any, probe: Command, where: Target) -> None:
+        self.client = client
+        #: Several commands that are sent in one go may be done in any order.
+        self.keeps_no_order = is_cluster(client)
+        # A node of a cluster that becomes a replica says so by itself.
+        self._probe = None if is_cluster(client) else probe
+        self._asking = _Pace(ASK_AGAIN)
+        # The connections of the project's own client are its own.
+        self._shrinking = _Pace(SHRINK if where.factory is None else float("inf"))
+
+    def send(self, commands: Sequence[Command], *, again: bool = False) -> list[Any]:
+        """Send commands and return their answers, what the server refuses included."""
+        if self._shrinking.is_due():
+            self.disconnect()
+        if self._probe is not None and not again and self._asking.is_due():
+            *answers, refusal = self._send([*commands, self._probe])
+            if isinstance(refusal, ReadOnlyError):
+                raise refusal
+            return answers
+        return self._send(commands)
+
+    def _send(self, commands: Sequence[Command]) -> list[Any]:
+        if len(commands) == 1:
+            try:
+                return [self.client.execute_command(*commands[0])]
+            except ResponseError as refusal:
+                return [refusal]
+        pipeline = self.client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return answers
+
+    def disconnect(self) -> None:
+        """Close the connections that are free; others are made when they are needed."""
+        for pool in _pools(self.client):
+            pool.disconnect(inuse_connections=False)
+
+    def close(self) -> None:
+        """Close all connections."""
+        if is_cluster(self.client):
+            # Its own close() leaves the connections of the nodes open.
+            self.client.disconnect_connection_pools()
+        self.client.close()
+
+
+class AsyncLibrary:
+    """The twin of :class:`Library` for the tasks of one event loop."""
+
+    def __init__(self, client: Any, probe: Command, where: Target) -> None:
+        self.client = client
+        self.keeps_no_order = is_cluster(client)
+        self._probe = None if is_cluster(client) else probe
+        self._asking = _Pace(ASK_AGAIN)
+        self._shrinking = _Pace(SHRINK if where.factory is None else float("inf"))
+
+    async def send(self, commands: Sequence[Command], *, again: bool = False) -> list[Any]:
+        """Async twin of :meth:`Library.send`."""
+        if self._shrinking.is_due():
+            await self.disconnect()
+        if self._probe is not None and not again and self._asking.is_due():
+            *answers, refusal = await self._send([*commands, self._probe])
+            if isinstance(refusal, ReadOnlyError):
+                raise refusal
+            return answers
+        return await self._send(commands)
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        if len(commands) == 1:
+            try:
+                return [await self.client.execute_command(*commands[0])]
+            except ResponseError as refusal:
+                return [refusal]
+        pipeline = self.client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
+
+    async def disconnect(self) -> None:
+        """Async twin of :meth:`Library.disconnect`, but for a cluster: its nodes can't do that."""
+        if not is_cluster(self.client):
+            await self.client.connection_pool.disconnect(inuse_connections=False)
+
+
+def _pools(client: Any) -> list[Any]:
+    if not is_cluster(client):
+        return [client.connection_pool]
+    nodes = [node.redis_connection for node in client.get_nodes()]
+    return [node.connection_pool for node in nodes if node is not None]
