@@ -7,6 +7,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 MIDDLEWARE = "dirigible_session.middleware.DirigibleSessionMiddleware"
+OWN_SESSION_MIDDLEWARE = "dirigible_session.middleware.SessionMiddleware"
 SESSION_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 
 
@@ -52,11 +53,12 @@ class MiddlewareMissing(NoCurrentRequest, ImproperlyConfigured):
 class AttributeNotSerializable(_Portable, TypeError):
     """The session's serializer cannot take this value."""
 
-    def __init__(self, name: str, value: object, reason: object) -> None:
+    def __init__(self, name: str, value: object, reason: object, *, place: str = "") -> None:
         self.name = name
+        where = f" at {name}{place}" if place else ""
         super().__init__(
             f"dirigible_session: attribute {name!r} cannot be stored: a value of type "
-            f"{type(value).__name__} does not pass the session's serializer ({reason}). "
+            f"{type(value).__name__} does not pass the session's serializer{where} ({reason}). "
             "Store what JSON can hold: str, int, finite float, bool, list, dict."
         )
 
@@ -66,7 +68,7 @@ class ReservedAttributeName(_Portable, ValueError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"dirigible_session: {name!r} is no attribute: names that begin with an underscore "
+            f"dirigible_session: {name!r} is not an attribute: names that begin with an underscore "
             "are reserved by Django. Choose another name."
         )
 

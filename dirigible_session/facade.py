@@ -8,68 +8,88 @@ Reading never creates a session.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, cast
+from functools import wraps
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from django.apps import apps
+from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import SynchronousOnlyOperation
 
-from .current import context
+from .current import context, ids
 from .current.attributes import checked_name
 from .current.context import aopen_session, open_session, use_request
 from .stored import IMMUTABLE, RESERVED, is_name
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest
-
     from .current.visit import Visit
 
 __all__ = [
     "achange_session_id",
     "aget_attribute",
     "aget_attribute_names",
+    "aget_authentication_time",
     "aget_creation_time",
+    "aget_handle",
     "aget_id",
     "aget_last_accessed_time",
     "aget_max_inactive_interval",
+    "aget_time_left",
     "ainvalidate",
     "ais_new",
     "aopen_session",
     "aremove_attribute",
     "aset_attribute",
+    "aset_default",
     "aset_max_inactive_interval",
     "changeSessionId",
     "change_session_id",
     "getAttribute",
     "getAttributeNames",
+    "getAuthenticationTime",
     "getCreationTime",
+    "getHandle",
     "getId",
     "getLastAccessedTime",
     "getMaxInactiveInterval",
+    "getTimeLeft",
     "get_attribute",
     "get_attribute_names",
+    "get_authentication_time",
     "get_creation_time",
+    "get_handle",
     "get_id",
     "get_last_accessed_time",
     "get_max_inactive_interval",
+    "get_time_left",
     "invalidate",
     "isNew",
     "isValid",
     "is_new",
     "is_valid",
     "open_session",
+    "passive",
     "removeAttribute",
     "remove_attribute",
     "setAttribute",
+    "setDefault",
     "setMaxInactiveInterval",
     "set_attribute",
+    "set_default",
     "set_max_inactive_interval",
     "use_request",
 ]
 
+View = TypeVar("View", bound=Callable[..., Any])
+
 
 def _loaded(function: str) -> Visit:
     visit = context.require(function).visit
-    visit.load_data()
+    with _async_twin_named(function):
+        visit.load_data()
     return _still_current(visit, function)
 
 
@@ -84,6 +104,19 @@ def _still_current(visit: Visit, function: str) -> Visit:
     # that it does not wait for. What is done now would be lost.
     context.require(function).loaded = visit.session
     return visit
+
+
+@contextmanager
+def _async_twin_named(function: str) -> Iterator[None]:
+    """Name the async twin where Django says that a sync function can't be called here."""
+    try:
+        yield
+    except SynchronousOnlyOperation as error:
+        raise SynchronousOnlyOperation(
+            f"dirigible_session: {function}() needs the session store, and can't wait for it in an "
+            f"event loop. Write `await session.a{function}(...)`, or call it through "
+            "sync_to_async()."
+        ) from error
 
 
 def _utc(timestamp: float) -> datetime:
@@ -104,9 +137,9 @@ def get_attribute(name: str, default: Any = None) -> Any:
     """Return the value of an attribute, or ``default``.
 
     Values come back with their types. What is changed in place in a list or dict that this
-    returned is stored at the end of the request, as if it had been set. Loads the session, never
-    creates it. Raises TypeError and ReservedAttributeName for what can't be a name. Servlet:
-    ``HttpSession.getAttribute``.
+    returned is stored at the end of the request, as if it had been set; ``default`` is not, see
+    :func:`set_default`. Loads the session, never creates it. Raises TypeError and
+    ReservedAttributeName for what can't be a name. Servlet: ``HttpSession.getAttribute``.
     """
     current = context.require("get_attribute")
     session = current.holder.session
@@ -123,7 +156,11 @@ def get_attribute(name: str, default: Any = None) -> Any:
 
 
 async def aget_attribute(name: str, default: Any = None) -> Any:
-    """Async twin of :func:`get_attribute`."""
+    """Return the value of an attribute, or ``default``.
+
+    What is changed in place in a list or dict that this returned is stored at the end of the
+    request. Loads the session, never creates it. Async twin of :func:`get_attribute`.
+    """
     await _aloaded("aget_attribute")
     return get_attribute(name, default)
 
@@ -137,7 +174,10 @@ def get_attribute_names() -> list[str]:
 
 
 async def aget_attribute_names() -> list[str]:
-    """Async twin of :func:`get_attribute_names`."""
+    """Return the names of the attributes, in the order in which they were first set.
+
+    Async twin of :func:`get_attribute_names`.
+    """
     await _aloaded("aget_attribute_names")
     return get_attribute_names()
 
@@ -145,11 +185,11 @@ async def aget_attribute_names() -> list[str]:
 def set_attribute(name: str, value: Any) -> Any:
     """Add or replace an attribute and return its stored value.
 
-    The value is stored as the session's serializer will give it back: a tuple becomes a list, an
-    int key of a dict a str. None removes the attribute and returns None. Raises
-    AttributeNotSerializable for a value that the serializer can't take, NaN and the infinities
-    included, TypeError and ReservedAttributeName for what can't be a name; the session is then as
-    it was. Servlet: ``HttpSession.setAttribute``.
+    That is ``value`` itself, whose later changes in place are stored too, unless the session's
+    serializer makes something else of it: a tuple becomes a list, an int key of a dict a str. None
+    removes the attribute and returns None. Raises AttributeNotSerializable for a value that the
+    serializer can't take, NaN and the infinities included, TypeError and ReservedAttributeName for
+    what can't be a name; the session is then as it was. Servlet: ``HttpSession.setAttribute``.
     """
     visit = _loaded("set_attribute")
     stored = _set(visit, name, value)
@@ -158,7 +198,10 @@ def set_attribute(name: str, value: Any) -> Any:
 
 
 async def aset_attribute(name: str, value: Any) -> Any:
-    """Async twin of :func:`set_attribute`."""
+    """Add or replace an attribute and return its stored value; None removes it.
+
+    Async twin of :func:`set_attribute`.
+    """
     visit = await _aloaded("aset_attribute")
     stored = _set(visit, name, value)
     await visit.anotify()
@@ -173,6 +216,39 @@ def _set(visit: Visit, name: str, value: Any) -> Any:
     return visit.attributes.put(name, value)
 
 
+def set_default(name: str, default: Any) -> Any:
+    """Return an attribute's value or, where there is none, store ``default`` and return it.
+
+    Changes in place of what is returned are stored at the end of the request. ``default`` is stored
+    as :func:`set_attribute` stores it, and raises what that raises. Python:
+    ``dict.setdefault``.
+    """
+    visit = _loaded("set_default")
+    value = _set_default(visit, name, default)
+    visit.notify()
+    return value
+
+
+async def aset_default(name: str, default: Any) -> Any:
+    """Return an attribute's value or, where there is none, store ``default`` and return it.
+
+    Async twin of :func:`set_default`.
+    """
+    visit = await _aloaded("aset_default")
+    value = _set_default(visit, name, default)
+    await visit.anotify()
+    return value
+
+
+def _set_default(visit: Visit, name: str, default: Any) -> Any:
+    name = checked_name(name)
+    if name not in visit.data:
+        return _set(visit, name, default)
+    value = visit.data[name]
+    visit.attributes.watch(name, value)
+    return value
+
+
 def remove_attribute(name: str) -> Any:
     """Remove an attribute and return its value, None where there is none.
 
@@ -180,22 +256,20 @@ def remove_attribute(name: str) -> Any:
     ReservedAttributeName for what can't be a name. Servlet: ``HttpSession.removeAttribute``.
     """
     visit = _loaded("remove_attribute")
-    value = _remove(visit, name)
+    value = visit.attributes.remove(checked_name(name))
     visit.notify()
     return value
 
 
 async def aremove_attribute(name: str) -> Any:
-    """Async twin of :func:`remove_attribute`."""
+    """Remove an attribute and return its value, None where there is none.
+
+    Async twin of :func:`remove_attribute`.
+    """
     visit = await _aloaded("aremove_attribute")
-    value = _remove(visit, name)
+    value = visit.attributes.remove(checked_name(name))
     await visit.anotify()
     return value
-
-
-def _remove(visit: Visit, name: str) -> Any:
-    name = checked_name(name)
-    return visit.attributes.remove(name)
 
 
 def get_id() -> str:
@@ -205,22 +279,47 @@ def get_id() -> str:
     carries the data itself, it is a random id kept in the session. Servlet:
     ``HttpSession.getId``.
     """
-    visit = _loaded("get_id")
-    if visit.session_id is None:
-        visit.create()
-    return _id(visit, "get_id")
+    return cast("str", _created("get_id").session_id)
 
 
 async def aget_id() -> str:
-    """Async twin of :func:`get_id`."""
-    visit = await _aloaded("aget_id")
-    if visit.session_id is None:
-        await visit.acreate()
-    return _id(visit, "aget_id")
+    """Return the session's id, which is what the client's cookie carries.
+
+    Creates and stores the session where there is none yet. Async twin of :func:`get_id`.
+    """
+    return cast("str", (await _acreated("aget_id")).session_id)
 
 
-def _id(visit: Visit, function: str) -> str:
-    return cast("str", _still_current(visit, function).session_id)
+def get_handle() -> str:
+    """Return the session's full handle: 40 hex digits that name it to tools and tasks.
+
+    It is the digest of the session's id and opens nothing as a cookie; :func:`open_session` takes
+    it on the engines of this package. Creates and stores the session where there is none yet.
+    """
+    return cast("str", _created("get_handle").digest)
+
+
+async def aget_handle() -> str:
+    """Return the session's full handle: 40 hex digits that name it to tools and tasks.
+
+    Creates and stores the session where there is none yet. Async twin of :func:`get_handle`.
+    """
+    return cast("str", (await _acreated("aget_handle")).digest)
+
+
+def _created(function: str) -> Visit:
+    visit = _loaded(function)
+    if not visit.has_id:
+        with _async_twin_named(function):
+            ids.create(visit)
+    return _still_current(visit, function)
+
+
+async def _acreated(function: str) -> Visit:
+    visit = await _aloaded(function)
+    if not visit.has_id:
+        await ids.acreate(visit)
+    return _still_current(visit, function)
 
 
 def get_creation_time() -> datetime:
@@ -230,11 +329,14 @@ def get_creation_time() -> datetime:
     of the session's id. Loads the session, never creates it. Servlet:
     ``HttpSession.getCreationTime``.
     """
-    return _utc(_loaded("get_creation_time").times.created)
+    return _utc(_loaded("get_creation_time").told_times().created)
 
 
 async def aget_creation_time() -> datetime:
-    """Async twin of :func:`get_creation_time`."""
+    """Return when the session was created, an aware datetime in UTC.
+
+    Async twin of :func:`get_creation_time`.
+    """
     await _aloaded("aget_creation_time")
     return get_creation_time()
 
@@ -245,13 +347,35 @@ def get_last_accessed_time() -> datetime:
     For a new session, its creation time. As exact as ``DIRIGIBLE_SESSION_TOUCH_INTERVAL``. Loads
     the session, never creates it. Servlet: ``HttpSession.getLastAccessedTime``.
     """
-    return _utc(_loaded("get_last_accessed_time").times.accessed)
+    return _utc(_loaded("get_last_accessed_time").told_times().accessed)
 
 
 async def aget_last_accessed_time() -> datetime:
-    """Async twin of :func:`get_last_accessed_time`."""
+    """Return when the client's previous request in this session arrived, aware and in UTC.
+
+    Async twin of :func:`get_last_accessed_time`.
+    """
     await _aloaded("aget_last_accessed_time")
     return get_last_accessed_time()
+
+
+def get_authentication_time() -> datetime | None:
+    """Return when the user of this session last logged in, an aware datetime in UTC.
+
+    None where nobody is logged in, or logged in before the package was installed. A repeated login
+    of the same user counts. Loads the session, never creates it. NIST SP 800-63B-4, 5.2.
+    """
+    authenticated = _loaded("get_authentication_time").authenticated
+    return None if authenticated is None else _utc(authenticated)
+
+
+async def aget_authentication_time() -> datetime | None:
+    """Return when the user of this session last logged in, aware and in UTC; None if unknown.
+
+    Async twin of :func:`get_authentication_time`.
+    """
+    await _aloaded("aget_authentication_time")
+    return get_authentication_time()
 
 
 def get_max_inactive_interval() -> int:
@@ -264,7 +388,10 @@ def get_max_inactive_interval() -> int:
 
 
 async def aget_max_inactive_interval() -> int:
-    """Async twin of :func:`get_max_inactive_interval`."""
+    """Return how many seconds the client may stay away before the session ends.
+
+    Async twin of :func:`get_max_inactive_interval`.
+    """
     await _aloaded("aget_max_inactive_interval")
     return get_max_inactive_interval()
 
@@ -280,9 +407,31 @@ def set_max_inactive_interval(interval: int) -> None:
 
 
 async def aset_max_inactive_interval(interval: int) -> None:
-    """Async twin of :func:`set_max_inactive_interval`."""
+    """End the session once its client has not come for ``interval`` seconds; zero or less: never.
+
+    Async twin of :func:`set_max_inactive_interval`.
+    """
     await _aloaded("aset_max_inactive_interval")
     set_max_inactive_interval(interval)
+
+
+def get_time_left() -> int | None:
+    """Return the seconds until the session ends if its client stays away; None: never.
+
+    By the max inactive interval or the absolute timeout, whichever comes first. Asking is use of
+    the session like any other; in a passive request it extends nothing. Loads the session, never
+    creates it.
+    """
+    return _loaded("get_time_left").time_left
+
+
+async def aget_time_left() -> int | None:
+    """Return the seconds until the session ends if its client stays away; None: never.
+
+    Async twin of :func:`get_time_left`.
+    """
+    await _aloaded("aget_time_left")
+    return get_time_left()
 
 
 def is_new() -> bool:
@@ -291,11 +440,14 @@ def is_new() -> bool:
     It sent no cookie, or one that names no live session, or the session was invalidated in this
     request. Loads the session, never creates it. Servlet: ``HttpSession.isNew``.
     """
-    return not _loaded("is_new").known
+    return not _loaded("is_new").client_knows_it
 
 
 async def ais_new() -> bool:
-    """Async twin of :func:`is_new`."""
+    """Return whether the client does not know the session yet.
+
+    Async twin of :func:`is_new`.
+    """
     await _aloaded("ais_new")
     return is_new()
 
@@ -307,65 +459,154 @@ def invalidate() -> None:
     Servlet: ``HttpSession.invalidate``; the session after it: Dirigible.
     """
     visit = _loaded("invalidate")
-    visit.end()
-    _log_out(visit.request)
+    with _async_twin_named("invalidate"):
+        ids.end(visit)
+    visit.notify()
 
 
 async def ainvalidate() -> None:
-    """Async twin of :func:`invalidate`."""
+    """End the session: its stored data is gone at once, and ``request.user`` is nobody.
+
+    Async twin of :func:`invalidate`.
+    """
     visit = await _aloaded("ainvalidate")
-    await visit.aend()
-    _log_out(visit.request)
-
-
-def _log_out(request: HttpRequest | None) -> None:
-    if request is None or not hasattr(request, "user"):
-        return
-    if not apps.is_installed("django.contrib.auth"):
-        # Whoever the project's own way of logging in says it is.
-        return
-    # Imported here: the facade is imported before the app registry is ready.
-    from django.contrib.auth.models import AnonymousUser
-
-    async def auser() -> Any:
-        # Who logs in again is told to the user only, on some releases of Django.
-        return request.user
-
-    request.user = AnonymousUser()
-    request.auser = auser
+    await ids.aend(visit)
+    await visit.anotify()
 
 
 def change_session_id() -> str:
     """Give the session another id and return it; attributes and creation time stay.
 
     Creates and stores the session where there is none yet. Done at once, as at a login: a client
-    that then gets a 5xx, which carries no cookie, is left with the old id. Servlet:
-    ``HttpServletRequest.changeSessionId``.
+    that then gets a 5xx, which carries no cookie, is left with the old id. A session that was ended
+    meanwhile is not brought back. Servlet: ``HttpServletRequest.changeSessionId``.
     """
     visit = _loaded("change_session_id")
-    visit.change_id()
+    with _async_twin_named("change_session_id"):
+        ids.change(visit)
     visit.notify()
-    return _id(visit, "change_session_id")
+    return cast("str", _still_current(visit, "change_session_id").session_id)
 
 
 async def achange_session_id() -> str:
-    """Async twin of :func:`change_session_id`."""
+    """Give the session another id and return it; attributes and creation time stay.
+
+    Async twin of :func:`change_session_id`.
+    """
     visit = await _aloaded("achange_session_id")
-    await visit.achange_id()
+    await ids.achange(visit)
     await visit.anotify()
-    return _id(visit, "achange_session_id")
+    return cast("str", _still_current(visit, "achange_session_id").session_id)
+
+
+def passive(view: View) -> View:
+    """Mark a view, sync or async, whose requests are not accesses of the client.
+
+    They read and change the session as any other, and renew neither its last access nor its cookie.
+    For what a page does by itself: polling, a count-down, a heartbeat. For views of others, the
+    setting ``DIRIGIBLE_SESSION_PASSIVE`` lists their names.
+    """
+    if iscoroutinefunction(view):
+
+        @wraps(view)
+        async def apassive_view(*args: Any, **kwargs: Any) -> Any:
+            context.mark_passive()
+            return await view(*args, **kwargs)
+
+        return cast("View", apassive_view)
+
+    @wraps(view)
+    def passive_view(*args: Any, **kwargs: Any) -> Any:
+        context.mark_passive()
+        return view(*args, **kwargs)
+
+    return cast("View", passive_view)
 
 
 # Dirigible's spellings: one function, two names.
 isValid = is_valid
 getAttribute = get_attribute
 getAttributeNames = get_attribute_names
+getAuthenticationTime = get_authentication_time
 getCreationTime = get_creation_time
+getHandle = get_handle
 getId = get_id
 getLastAccessedTime = get_last_accessed_time
 getMaxInactiveInterval = get_max_inactive_interval
+getTimeLeft = get_time_left
 isNew = is_new
 setAttribute = set_attribute
+setDefault = set_default
 removeAttribute = remove_attribute
 setMaxInactiveInterval = set_max_inactive_interval
 changeSessionId = change_session_id
+
+
+class _Facade(ModuleType):
+    """A module that says what to write instead, where somebody takes it for ``request.session``.
+
+    A value that is set on a module would be the same for all visitors.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Tests replace functions, and the import system sets names of its own.
+        if name in __all__ or name.startswith("__"):
+            super().__setattr__(name, value)
+            return
+        raise AttributeError(
+            f"dirigible_session: `session.{name} = ...` would be shared by all visitors. Write "
+            f"`session.set_attribute({name!r}, ...)`; `modified` need not be set."
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        hint = _HINTS.get(name, f"get_attribute({name!r})")
+        raise AttributeError(
+            f"dirigible_session: the facade has no {name!r}. Write `session.{hint}`; "
+            "request.session is Django's own session."
+        )
+
+    def __getitem__(self, name: object) -> Any:
+        raise AttributeError(
+            f"dirigible_session: write `session.get_attribute({name!r})` for `session[{name!r}]`."
+        )
+
+    def __setitem__(self, name: object, value: Any) -> None:
+        raise AttributeError(
+            f"dirigible_session: write `session.set_attribute({name!r}, ...)` for "
+            f"`session[{name!r}] = ...`."
+        )
+
+    def __delitem__(self, name: object) -> None:
+        raise AttributeError(
+            f"dirigible_session: write `session.remove_attribute({name!r})` for "
+            f"`del session[{name!r}]`."
+        )
+
+    def __contains__(self, name: object) -> bool:
+        raise AttributeError(
+            f"dirigible_session: write `{name!r} in session.get_attribute_names()`."
+        )
+
+    def __dir__(self) -> list[str]:
+        return list(__all__)
+
+
+#: What to write for the methods of ``request.session``.
+_HINTS = {
+    "get": "get_attribute(name, default)",
+    "setdefault": "set_default(name, default)",
+    "set_default": "set_default(name, default)",
+    "pop": "remove_attribute(name)",
+    "keys": "get_attribute_names()",
+    "items": "get_attribute_names()",
+    "flush": "invalidate()",
+    "clear": "invalidate()",
+    "cycle_key": "change_session_id()",
+    "session_key": "get_id()",
+    "set_expiry": "set_max_inactive_interval(interval)",
+    "get_expiry_age": "get_time_left()",
+}
+
+sys.modules[__name__].__class__ = _Facade

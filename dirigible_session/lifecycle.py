@@ -95,14 +95,15 @@ def fixed_end(data: Mapping[str, Any]) -> float | None:
     expiry = data.get(EXPIRY_KEY)
     if isinstance(expiry, str):
         expiry = datetime.fromisoformat(expiry)
-    if not isinstance(expiry, datetime):
-        return None
-    if is_naive(expiry):
-        return _timestamp(expiry)
-    return expiry.timestamp()
+    return timestamp(expiry) if isinstance(expiry, datetime) else None
 
 
-def _timestamp(naive: datetime) -> float:
+def timestamp(moment: datetime) -> float:
+    """Return a moment in seconds since the epoch; a naive one is Django's with USE_TZ = False."""
+    return _naive_timestamp(moment) if is_naive(moment) else moment.timestamp()
+
+
+def _naive_timestamp(naive: datetime) -> float:
     # Written with USE_TZ = False, when Django tells the time of the process. That is TIME_ZONE's
     # on Unix, where Django sets it, but not on Windows, nor under a clock that a test has frozen.
     try:
@@ -139,14 +140,19 @@ def idle_end(data: Mapping[str, Any], times: Times, *, cookie_age: int) -> float
     return times.accessed + (data.get(EXPIRY_KEY) or cookie_age) if end is None else end
 
 
+def absolute_end(times: Times, timeout: float | None) -> float | None:
+    """Return when the session ends however busy it is; None: never."""
+    if timeout is None:
+        return None
+    return (times.created if times.authenticated is None else times.authenticated) + timeout
+
+
 def end_of(
     data: Mapping[str, Any], times: Times, *, cookie_age: int, absolute_timeout: float | None
 ) -> float | None:
     """Return when the session ends by either limit; None: never."""
     ends = [idle_end(data, times, cookie_age=cookie_age)]
-    if absolute_timeout is not None:
-        began = times.created if times.authenticated is None else times.authenticated
-        ends.append(began + absolute_timeout)
+    ends.append(absolute_end(times, absolute_timeout))
     return min((end for end in ends if end is not None), default=None)
 
 

@@ -4,112 +4,246 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.apps import apps
 from django.conf import settings
-from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions import middleware as django_middleware
+from django.contrib.sessions.backends.base import SessionBase, UpdateError
+from django.contrib.sessions.exceptions import SessionInterrupted
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.cache import patch_vary_headers
+from django.utils.module_loading import import_string
 
 from .conf import conf
 from .current.context import Current
-from .current.visit import Visit, begin
+from .current.engines import STAY, VISIT, begin, unwrapped, watch
+from .current.visit import TOUCHED, Visit, excused
 from .exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from django.http import HttpRequest, HttpResponseBase
 
 GetResponse = Callable[["HttpRequest"], "HttpResponseBase | Awaitable[HttpResponseBase]"]
 
+APP = "dirigible_session"
 
-class DirigibleSessionMiddleware:
-    """Stands directly after Django's ``SessionMiddleware``, under WSGI and ASGI.
+NOT_LOADED = "A session that no view used could not be loaded to record its last access."
+NOT_RECORDED = "The last access of a session could not be recorded."
+NOT_DELETED = "A session that is over could not be deleted."
 
-    The session is loaded by whoever uses it first, and stored by ``SessionMiddleware``: a page
-    that does not use it costs no query, no write, no cookie and no ``Vary`` header.
-    """
+
+class _CurrentRequest:
+    """What both middlewares do: make the session of a request current, and finish its visit."""
 
     sync_capable = True
     async_capable = True
+    get_response: Any
+
+    def _respond(self, request: HttpRequest, session: Any) -> HttpResponseBase:
+        """Get the response to a request whose ``session`` is current meanwhile."""
+        current = _enter(request, session)
+        try:
+            response: HttpResponseBase = self.get_response(request)
+            visit = _visit_to_finish(request, session, current)
+            if visit is not None:
+                is_unused = _counts_although_unused(visit, response)
+                if is_unused:
+                    with excused(NOT_LOADED):
+                        visit.load_data()
+                if visit.finish(response.status_code):
+                    with excused(NOT_RECORDED):
+                        visit.touch()
+                elif _is_to_be_stored_without_cookie(visit, response):
+                    with _interruption():
+                        visit.session.save()
+                    visit.session.modified = False
+                if is_unused:
+                    visit.session.accessed = _sends_cookie(visit)
+            return response
+        finally:
+            try:
+                for visit in _visits_under_way(request, session):
+                    with excused(NOT_DELETED):
+                        visit.drop_ended()
+                    visit.notify()
+            finally:
+                current.leave()
+
+    async def _arespond(self, request: HttpRequest, session: Any) -> HttpResponseBase:
+        """Async twin of :meth:`_respond`."""
+        current = _enter(request, session)
+        try:
+            response: HttpResponseBase = await self.get_response(request)
+            visit = _visit_to_finish(request, session, current)
+            if visit is not None:
+                is_unused = _counts_although_unused(visit, response)
+                if is_unused:
+                    with excused(NOT_LOADED):
+                        await visit.aload_data()
+                if visit.finish(response.status_code):
+                    with excused(NOT_RECORDED):
+                        await visit.atouch()
+                elif _is_to_be_stored_without_cookie(visit, response):
+                    with _interruption():
+                        await visit.session.asave()
+                    visit.session.modified = False
+                if is_unused:
+                    visit.session.accessed = _sends_cookie(visit)
+            return response
+        finally:
+            try:
+                for visit in _visits_under_way(request, session):
+                    with excused(NOT_DELETED):
+                        await visit.adrop_ended()
+                    await visit.anotify()
+            finally:
+                current.leave()
+
+
+class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
+    """Stands in the place of Django's ``SessionMiddleware``, under WSGI and ASGI.
+
+    It does all that Django's does, and makes the request current. Under ASGI it needs no thread
+    but those that the session store needs.
+    """
+
+    def __init__(self, get_response: Any) -> None:
+        _check_installed(type(self))
+        super().__init__(get_response)
+        self._is_async = iscoroutinefunction(get_response)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        """Handle the request with its session in reach of any code, and store the session."""
+        if self._is_async:
+            return self.__acall__(request)
+        self.process_request(request)
+        session = unwrapped(getattr(request, "session", None))
+        # A subclass may leave the session out for some paths.
+        if session is None:
+            response = self.get_response(request)
+        else:
+            response = self._respond(request, session)
+        return self.process_response(request, response)
+
+    async def __acall__(self, request: HttpRequest) -> Any:
+        """Async twin of :meth:`__call__`."""
+        self.process_request(request)
+        session = unwrapped(getattr(request, "session", None))
+        if session is None:
+            response = await self.get_response(request)
+        else:
+            response = await self._arespond(request, session)
+        await self._astore(request, response)
+        return self.process_response(request, response)
+
+    async def _astore(self, request: HttpRequest, response: Any) -> None:
+        """Save what :meth:`process_response` would, so that it finds the session saved."""
+        session = unwrapped(getattr(request, "session", None))
+        if (
+            session is not None
+            and session.modified is not TOUCHED
+            and (session.modified or settings.SESSION_SAVE_EVERY_REQUEST)
+            and not session.is_empty()
+            and response.status_code < 500
+            and not _is_quiet(session)
+        ):
+            with _interruption():
+                await session.asave()
+            if STAY in vars(session):
+                session.modified = TOUCHED
+
+    def process_response(self, request: HttpRequest, response: Any) -> Any:
+        """Store the session and send its cookie as Django does, except in a passive request."""
+        session = unwrapped(getattr(request, "session", None))
+        if session is None or not _is_quiet(session):
+            return super().process_response(request, response)
+        if session.accessed:
+            patch_vary_headers(response, ("Cookie",))
+        return response
+
+
+class DirigibleSessionMiddleware(_CurrentRequest):
+    """Stands directly after a session middleware, Django's or another, under WSGI and ASGI.
+
+    The session is loaded by whoever uses it first, and stored by the session middleware: a page
+    that does not use it costs no query, no write, no cookie and no ``Vary`` header.
+    """
 
     def __init__(self, get_response: GetResponse) -> None:
+        _check_installed(type(self))
         self.get_response = get_response
         self._is_async = iscoroutinefunction(get_response)
+        self._gets_sessions = False
         if self._is_async:
             markcoroutinefunction(self)
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+    def __call__(self, request: HttpRequest) -> Any:
         """Handle the request with its session in reach of any code."""
-        if self._is_async:
-            return self.__acall__(request)
-        visit = _begin(request)
-        current = Current(request, request, visit.arrived)
-        try:
-            response = cast("HttpResponseBase", self.get_response(request))
-            if getattr(request, "session", visit.session) is not visit.session:
-                # The view exchanged it.
-                visit.notify()
-                visit = begin(request.session, visit.arrived, request)
-            counts_although_unused = _counts_although_unused(visit, response)
-            if counts_although_unused:
-                visit.load_data()
-            if visit.finish(response.status_code):
-                visit.touch()
-            if counts_although_unused:
-                visit.session.accessed = _sends_cookie(visit)
-            return response
-        finally:
-            try:
-                if not visit.finished:
-                    # The view was cancelled, or the server is going down: there is no response.
-                    visit.finish(None)
-                visit.notify()
-            finally:
-                current.leave()
-
-    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        visit = _begin(request)
-        current = Current(request, request, visit.arrived)
-        try:
-            response = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
-            if getattr(request, "session", visit.session) is not visit.session:
-                # The view exchanged it.
-                await visit.anotify()
-                visit = begin(request.session, visit.arrived, request)
-            counts_although_unused = _counts_although_unused(visit, response)
-            if counts_although_unused:
-                await visit.aload_data()
-            if visit.finish(response.status_code):
-                await visit.atouch()
-            if counts_although_unused:
-                visit.session.accessed = _sends_cookie(visit)
-            return response
-        finally:
-            try:
-                if not visit.finished:
-                    # The view was cancelled, or the server is going down: there is no response.
-                    visit.finish(None)
-                await visit.anotify()
-            finally:
-                current.leave()
-
-
-def _begin(request: HttpRequest) -> Visit:
-    """Return the visit of the request's session."""
-    session: Any = getattr(request, "session", None)
-    if not isinstance(session, SessionBase):
+        session = unwrapped(getattr(request, "session", None))
+        if isinstance(session, SessionBase):
+            self._gets_sessions = True
+            respond = self._arespond if self._is_async else self._respond
+            return respond(request, session)
+        if session is None and (self._gets_sessions or _may_leave_out_sessions(type(self))):
+            return self.get_response(request)
         raise ImproperlyConfigured(
             f"{MIDDLEWARE!r} needs a session, and request.session is {session!r}. In MIDDLEWARE, "
             f"write {SESSION_MIDDLEWARE!r} and directly after it {MIDDLEWARE!r}."
         )
-    return begin(session, time.time(), request)
+
+
+def _check_installed(middleware: type) -> None:
+    # No system check can tell, since none would run.
+    if not apps.is_installed(APP):
+        path = f"{middleware.__module__}.{middleware.__qualname__}"
+        raise ImproperlyConfigured(
+            f"dirigible_session: {path!r} is in MIDDLEWARE, but {APP!r} is not in INSTALLED_APPS. "
+            "Add it there: without it the system checks, commands and template tags are missing."
+        )
+
+
+def _enter(request: HttpRequest, session: Any) -> Current:
+    current = Current(request, request, time.time())
+    if STAY not in vars(session):
+        watch(session, current)
+    return current
+
+
+def _visit_to_finish(request: HttpRequest, session: Any, current: Current) -> Visit | None:
+    """Return the visit that ends with the request; None if nobody used the session."""
+    if getattr(request, "session", session) is not session:
+        # A lazy session, or the view exchanged it.
+        session = unwrapped(request.session)
+    elif VISIT not in vars(session) and not (
+        session.modified or conf.touch_every_request or settings.SESSION_SAVE_EVERY_REQUEST
+    ):
+        return None
+    return begin(session, current)
+
+
+def _visits_under_way(request: HttpRequest, session: Any) -> Iterator[Visit]:
+    """Give the visits that end with the request, each finished, of an exchanged session too."""
+    last = unwrapped(getattr(request, "session", None))
+    for found in (session,) if last is None or last is session else (session, last):
+        visit: Visit | None = vars(found).get(VISIT)
+        if visit is not None:
+            if not visit.finished:
+                # The view exchanged it or was cancelled, or the server is going down.
+                visit.finish(None)
+            yield visit
 
 
 def _counts_although_unused(visit: Visit, response: HttpResponseBase) -> bool:
     """Return whether the request is one in its session although the view did not use it."""
     # With SESSION_SAVE_EVERY_REQUEST, SessionMiddleware loads and saves the session after this.
     return (
-        visit.is_idle
+        visit.is_unused
+        and visit.is_visit
         and (conf.touch_every_request or settings.SESSION_SAVE_EVERY_REQUEST)
         and response.status_code < 500
     )
@@ -122,3 +256,49 @@ def _sends_cookie(visit: Visit) -> bool:
     to another visitor; not every release of Django sees to that for a session unused.
     """
     return visit.session.modified or settings.SESSION_SAVE_EVERY_REQUEST
+
+
+def _is_to_be_stored_without_cookie(visit: Visit, response: HttpResponseBase) -> bool:
+    """Return whether to store what a passive request changed, and not to renew the cookie."""
+    return (
+        visit.is_quiet
+        and visit.session.modified
+        and not visit.session.is_empty()
+        and response.status_code < 500
+    )
+
+
+def _is_quiet(session: Any) -> bool:
+    # A view is passive by its own word, which makes a visit, or by that of the settings.
+    if VISIT in vars(session) or (conf.passive and STAY in vars(session)):
+        return bool(session._dirigible_visit.is_quiet)
+    return False
+
+
+@contextmanager
+def _interruption() -> Iterator[None]:
+    """Raise what Django raises where a session is gone that is to be saved."""
+    try:
+        yield
+    except UpdateError as error:
+        raise SessionInterrupted(
+            "The session was ended before the request was answered, by a logout in another request "
+            "for one, so what this request changed in it was not stored."
+        ) from error
+
+
+def _may_leave_out_sessions(ours: type) -> bool:
+    """Return whether a session middleware of the project's own stands before ours.
+
+    Django's own gives each request a session, so it is not at fault where there is none.
+    """
+    for path in settings.MIDDLEWARE:
+        candidate = import_string(path)
+        if candidate is ours:
+            return False
+        is_session = isinstance(candidate, type) and issubclass(
+            candidate, django_middleware.SessionMiddleware
+        )
+        if (is_session or "session" in path.lower()) and path != SESSION_MIDDLEWARE:
+            return True
+    return False

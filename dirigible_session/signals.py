@@ -64,6 +64,9 @@ attribute_replaced = Signal()
 #: The facade removed an attribute; with ``name`` and ``old_value``.
 attribute_removed = Signal()
 
+#: Not public: a session was stored with the login of its user; with ``session`` and ``request``.
+login_stored = Signal()
+
 logger = logging.getLogger("dirigible_session")
 
 Notice = tuple[Signal, dict[str, Any]]

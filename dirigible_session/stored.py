@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from django.contrib.auth import SESSION_KEY
+
 from . import handles
 from .lifecycle import Times
 
@@ -35,6 +37,12 @@ def attributes_of(data: Mapping[Any, Any]) -> dict[str, Any]:
     Keys that are not strings, which a cache may have pickled, are left out too.
     """
     return {name: value for name, value in data.items() if is_name(name)}
+
+
+def user_id_of(data: Mapping[str, Any] | None) -> str | None:
+    """Return the primary key, as text, of who is logged in; None if nobody is."""
+    user_id = None if data is None else data.get(SESSION_KEY)
+    return None if user_id is None else str(user_id)
 
 
 def from_json(text: bytes | str) -> Any:

@@ -20,25 +20,32 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib import import_module
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.conf import settings
 from django.test import AsyncClient, Client, RequestFactory
 
 from . import facade, lifecycle
 from .current import context
-from .current.visit import CookieVisit, begin
+from .current.engines import CookieVisit, begin
 from .lifecycle import Times
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
     from django.http import HttpRequest
 
-__all__ = ["astored_session", "let_time_pass", "session_request", "stored_session"]
+__all__ = [
+    "alet_time_pass",
+    "astored_session",
+    "let_time_pass",
+    "session_request",
+    "stored_session",
+]
 
 AnyClient = Client | AsyncClient
 
@@ -80,7 +87,7 @@ def stored_session(client: AnyClient) -> Iterator[SessionBase]:
     """
     _forget_deleted_cookie(client)
     session = client.session
-    with context.open_visit(begin(session, time.time())):
+    with context.open_store(session):
         yield session
     _hand_cookie(client, session)
 
@@ -90,7 +97,7 @@ async def astored_session(client: AnyClient) -> AsyncIterator[SessionBase]:
     """Async twin of :func:`stored_session`."""
     _forget_deleted_cookie(client)
     session = await client.asession()
-    async with context.aopen_visit(begin(session, time.time())):
+    async with context.aopen_store(session):
         yield session
     _hand_cookie(client, session)
 
@@ -101,19 +108,27 @@ def let_time_pass(client: AnyClient, seconds: float = 0, **units: float) -> None
     ``units`` are those of ``timedelta``: ``let_time_pass(client, minutes=31)``. Its creation, its
     last access and an expiry at a fixed date move into the past, and the next request finds the
     session over if it is by then. What no request has used yet, ``client.force_login`` for one, was
-    made and used that long ago then. Works on every engine, as :func:`stored_session` does; other
-    clocks stand still. In an async test, call it through ``sync_to_async``.
+    made and used that long ago then. The login of its user moves too. Works on every engine, as
+    :func:`stored_session` does. The clocks of stores and browsers stand still: a session that never
+    times out lives on in a stock store, although its cookie is kept for 400 days at most.
     """
     ago = timedelta(seconds=seconds, **units)
     _forget_deleted_cookie(client)
     session = client.session
-    visit = begin(session, 0)
+    # As of the epoch, when no session was over.
+    visit = begin(session, SimpleNamespace(arrived=0.0, request=None, closed=False))
     data = visit.data
     # What Django's login or client.session stored has no times before a request used it.
     times = visit.read_times(data) or Times(time.time(), time.time())
     past = ago.total_seconds()
-    times = replace(times, created=times.created - past, accessed=times.accessed - past)
+    authenticated = None if times.authenticated is None else times.authenticated - past
+    times = Times(
+        times.created - past, times.accessed - past, times.interval, authenticated=authenticated
+    )
     visit.write_times(data, times)
+    if isinstance(data.get(lifecycle.TIMES_KEY), dict):
+        # The store's own clock stands still, so the next request has to go by the times.
+        data[lifecycle.TIMES_KEY].pop("age")
     expiry = data.get(lifecycle.EXPIRY_KEY)
     if isinstance(expiry, str):
         data[lifecycle.EXPIRY_KEY] = (datetime.fromisoformat(expiry) - ago).isoformat()
@@ -124,6 +139,14 @@ def let_time_pass(client: AnyClient, seconds: float = 0, **units: float) -> None
         session.delete()
         visit.engine.save(session, must_create=True)
     _hand_cookie(client, session)
+
+
+async def alet_time_pass(client: AnyClient, seconds: float = 0, **units: float) -> None:
+    """Let the stored session of a test client be older by that much.
+
+    Async twin of :func:`let_time_pass`.
+    """
+    await sync_to_async(let_time_pass)(client, seconds, **units)
 
 
 def _forget_deleted_cookie(client: AnyClient) -> None:

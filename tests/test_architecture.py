@@ -151,7 +151,11 @@ def test_no_room_is_crowded(module):
     assert len(source.splitlines()) <= 700
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            assert node.end_lineno - node.lineno < 100, node.name
+            # A class that is made in a function counts by its methods.
+            inner = [part for part in node.body if isinstance(part, ast.ClassDef)]
+            lines = node.end_lineno - node.lineno
+            lines -= sum(part.end_lineno - part.lineno for part in inner)
+            assert lines < 50, node.name
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -194,6 +194,7 @@ def test_a_response_with_a_cookie_varies_on_it_for_any_django(
 ):
     setattr(settings, setting, True)
     visitor.visit(_store)
+    visitor.visit(lambda session: session.set_max_inactive_interval(100))
     clock.tick(61)
 
     async def no_session(session):

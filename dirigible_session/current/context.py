@@ -22,13 +22,16 @@ from django.utils.module_loading import import_string
 
 from dirigible_session.exceptions import (
     MIDDLEWARE,
+    OWN_SESSION_MIDDLEWARE,
     SESSION_MIDDLEWARE,
     MiddlewareMissing,
     NoCurrentRequest,
     SessionNotFound,
 )
+from dirigible_session.handles import DIGEST_LENGTH
 
-from .visit import VISIT, CookieVisit, Visit, begin
+from .engines import STAY, CookieVisit, begin, kind_of, unwrapped
+from .visit import Visit
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -53,7 +56,7 @@ class Current:
     @property
     def visit(self) -> Visit:
         """The visit; the view may have exchanged its session, so each call looks it up."""
-        return begin(self.holder.session, self.arrived, self.request)
+        return begin(self.holder.session, self)
 
     def leave(self) -> None:
         """Restore what was current before, and tell the tasks that still remember this one."""
@@ -84,6 +87,13 @@ def require(function: str) -> Current:
     return current
 
 
+def mark_passive() -> None:
+    """Let the current request, if there is one, not count as an access of its client."""
+    current = _current.get()
+    if current is not None and not current.closed:
+        current.visit.is_marked_passive = True
+
+
 def _error(function: str) -> NoCurrentRequest:
     try:
         is_installed = any(map(_names_our_middleware, settings.MIDDLEWARE))
@@ -95,7 +105,8 @@ def _error(function: str) -> NoCurrentRequest:
 
 def _names_our_middleware(path: str) -> bool:
     """Return whether a line of ``MIDDLEWARE`` names our middleware, or a subclass of it."""
-    if path == MIDDLEWARE:
+    ours = (MIDDLEWARE, OWN_SESSION_MIDDLEWARE)
+    if path in ours:
         return True
     try:
         candidate = import_string(path)
@@ -104,7 +115,25 @@ def _names_our_middleware(path: str) -> bool:
         return False
     # By name, since this module stands below the middleware.
     bases = getattr(candidate, "__mro__", ())
-    return any(f"{base.__module__}.{base.__qualname__}" == MIDDLEWARE for base in bases)
+    return any(f"{base.__module__}.{base.__qualname__}" in ours for base in bases)
+
+
+def note_login(request: Any, **kwargs: Any) -> None:
+    """Receive ``user_logged_in``: the session's user was authenticated now.
+
+    Django's test client logs in with a request that it makes up. No middleware sees that one, so it
+    is current from here until its session is saved, for the receivers of the project.
+    """
+    session: Any = unwrapped(getattr(request, "session", None))
+    if not isinstance(session, SessionBase):
+        return
+    if STAY in vars(session):
+        begin(session, vars(session)[STAY]).logged_in()
+    elif not request.META and not is_current():
+        current = Current(request, request, time.time())
+        visit = begin(session, current)
+        visit.logged_in()
+        visit.once_saved = current.leave
 
 
 @contextmanager
@@ -115,103 +144,77 @@ def use_request(request: HttpRequest) -> Iterator[HttpRequest]:
     what changed is in ``request.session``, marked as modified. ImproperlyConfigured if the request
     has no session.
     """
-    found: Any = getattr(request, "session", None)
+    found: Any = unwrapped(getattr(request, "session", None))
     if not isinstance(found, SessionBase):
         raise ImproperlyConfigured(
             "dirigible_session: use_request() was given a request without a session: its "
             f"request.session is {found!r}. Pass it through {SESSION_MIDDLEWARE!r} first, or set "
             "request.session to a store of your SESSION_ENGINE."
         )
-    was_begun = VISIT in vars(found)
-    visit = begin(found, time.time(), request)
-    if visit.finished:
-        # What made it current before has ended.
-        visit.finished = False
-        visit.scopes = 1
-    elif visit.scopes or not was_begun:
-        visit.scopes += 1
-    is_counted = visit.scopes > 0
-    current = Current(request, request, visit.arrived)
+    was_begun = STAY in vars(found)
+    current = Current(request, request, time.time())
     try:
-        yield request
-        if visit.scopes == 1:
-            visit.settle()
+        visit = begin(found, current)
+        if visit.finished:
+            # What made it current before has ended.
+            visit.finished = False
+            visit.scopes = 1
+        elif visit.scopes or not was_begun:
+            visit.scopes += 1
+        current.arrived = visit.arrived
+        with _last_one_out(visit):
+            yield request
     finally:
-        try:
-            # The last one out, where several tasks have the request.
-            visit.scopes -= is_counted
-            if is_counted and not visit.scopes:
-                visit.finish(None)
-                visit.notify()
-        finally:
-            current.leave()
-
-
-def _opened(session_id: str) -> Visit:
-    if not isinstance(session_id, str):
-        raise TypeError(
-            f"dirigible_session: a session id is a str, not {session_id!r} "
-            f"({type(session_id).__name__})."
-        )
-    # No engine makes such a key, and some stores fail on one.
-    key = session_id if session_id.isascii() and session_id.isprintable() else None
-    visit = begin(import_module(settings.SESSION_ENGINE).SessionStore(key), time.time())
-    if isinstance(visit, CookieVisit):
-        raise SessionNotFound(
-            "dirigible_session: no session can be opened by its id on the signed_cookies engine: "
-            "its sessions are in their visitors' browsers."
-        )
-    return visit
-
-
-def _make_current(visit: Visit) -> Current:
-    visit.counts = False
-    if not visit.known:
-        raise SessionNotFound("dirigible_session: this id names no live session.")
-    return Current(SimpleNamespace(session=visit.session), None, visit.arrived)
-
-
-def _has_changes(visit: Visit) -> bool:
-    """Return whether there is something to save, what receivers changed just now included."""
-    visit.settle()
-    return visit.session.modified and not visit.session.is_empty()
+        current.leave()
 
 
 @contextmanager
-def _still_there() -> Iterator[None]:
+def _last_one_out(visit: Visit) -> Iterator[None]:
+    """Finish the visit at the end, where several tasks have the request only in the last."""
+    is_counted = visit.scopes > 0
     try:
         yield
-    except UpdateError as error:
-        raise SessionNotFound(
-            "dirigible_session: the session was ended elsewhere while it was open here; "
-            "its changes were not saved."
-        ) from error
+        if visit.scopes == 1:
+            visit.keep_changes_in_place()
+    finally:
+        visit.scopes -= is_counted
+        if is_counted and not visit.scopes:
+            visit.finish(None)
+            visit.notify()
 
 
 @contextmanager
-def open_session(session_id: str) -> Iterator[SessionBase]:
-    """Make the stored session with this id current inside the ``with`` block.
+def open_session(
+    session_id: str | None = None, *, handle: str | None = None, counts_as_visit: bool = False
+) -> Iterator[SessionBase]:
+    """Make a stored session current inside the ``with`` block, by its id or its full handle.
 
     For code outside any request: a task queue, a WebSocket consumer, a shell. What changed is
-    saved at the end, not on an exception. It is no visit of the client: the last access stays.
-    SessionNotFound if the id names no live session, or the session was ended before the end.
-    Servlet 6.1: ``HttpSession.Accessor``.
+    saved at the end, not on an exception. The last access stays as it is, unless
+    ``counts_as_visit`` is True. SessionNotFound if there is no such live session, or it was ended
+    before the end. By ``handle`` (40 hex digits) only on the engines of this package,
+    ImproperlyConfigured on others. Servlet 6.1: ``HttpSession.Accessor``.
     """
-    with open_visit(_opened(session_id)) as session:
+    session = _store_of(session_id, handle)
+    if handle is not None:
+        with _not_found():
+            session = session.by_digest(handle)
+    with open_store(session, counts_as_visit=counts_as_visit):
         yield session
 
 
 @contextmanager
-def open_visit(visit: Visit) -> Iterator[SessionBase]:
-    """Make the session of a visit current, and save what changed."""
-    visit.load_data()
-    current = _make_current(visit)
+def open_store(session: Any, *, counts_as_visit: bool = False) -> Iterator[None]:
+    """Do for a store that has a session key what :func:`open_session` does for an id."""
+    visit, current = _opened(session, counts_as_visit)
     try:
-        yield visit.session
-        visit.settle()
+        visit.load_data()
+        _check_live(visit)
+        yield
+        visit.keep_changes_in_place()
         visit.notify()
         if _has_changes(visit):
-            with _still_there():
+            with _not_found():
                 visit.session.save()
     finally:
         try:
@@ -222,23 +225,34 @@ def open_visit(visit: Visit) -> Iterator[SessionBase]:
 
 
 @asynccontextmanager
-async def aopen_session(session_id: str) -> AsyncIterator[SessionBase]:
-    """Async twin of :func:`open_session`."""
-    async with aopen_visit(_opened(session_id)) as session:
+async def aopen_session(
+    session_id: str | None = None, *, handle: str | None = None, counts_as_visit: bool = False
+) -> AsyncIterator[SessionBase]:
+    """Make a stored session current inside the ``async with`` block, by its id or full handle.
+
+    What changed is saved at the end, not on an exception; the last access stays as it is, unless
+    ``counts_as_visit`` is True. Async twin of :func:`open_session`.
+    """
+    session = _store_of(session_id, handle)
+    if handle is not None:
+        with _not_found():
+            session = await session.aby_digest(handle)
+    async with aopen_store(session, counts_as_visit=counts_as_visit):
         yield session
 
 
 @asynccontextmanager
-async def aopen_visit(visit: Visit) -> AsyncIterator[SessionBase]:
-    """Async twin of :func:`open_visit`."""
-    await visit.aload_data()
-    current = _make_current(visit)
+async def aopen_store(session: Any, *, counts_as_visit: bool = False) -> AsyncIterator[None]:
+    """Async twin of :func:`open_store`."""
+    visit, current = _opened(session, counts_as_visit)
     try:
-        yield visit.session
-        visit.settle()
+        await visit.aload_data()
+        _check_live(visit)
+        yield
+        visit.keep_changes_in_place()
         await visit.anotify()
         if _has_changes(visit):
-            with _still_there():
+            with _not_found():
                 await visit.session.asave()
     finally:
         try:
@@ -246,3 +260,75 @@ async def aopen_visit(visit: Visit) -> AsyncIterator[SessionBase]:
             await visit.anotify()
         finally:
             current.leave()
+
+
+def _store_of(session_id: str | None, handle: str | None) -> Any:
+    """Return the store of a session; SessionNotFound, TypeError if there can be none."""
+    store_class = import_module(settings.SESSION_ENGINE).SessionStore
+    if handle is None:
+        if session_id is None:
+            raise SessionNotFound("dirigible_session: None is not the id of a session.")
+        _check_text("a session id", session_id)
+        # No engine makes such a key, and some stores fail on one.
+        is_possible = session_id.isascii() and session_id.isprintable()
+        store = store_class(session_id if is_possible else None)
+        if issubclass(kind_of(store_class), CookieVisit):
+            raise SessionNotFound(
+                "dirigible_session: no session can be opened by its id on the signed_cookies "
+                "engine: its sessions are in their visitors' browsers."
+            )
+        return store
+    if session_id is not None:
+        raise TypeError("dirigible_session: give a session id or a handle, not both.")
+    _check_text("a handle", handle)
+    if not getattr(store_class, "can_list", False):
+        raise ImproperlyConfigured(
+            "dirigible_session: a session can be opened by its handle only on the engines of this "
+            f"package, whose stores are keyed by it. SESSION_ENGINE is {settings.SESSION_ENGINE!r}."
+        )
+    if len(handle) != DIGEST_LENGTH:
+        raise SessionNotFound(
+            f"dirigible_session: a session is opened by its full handle of {DIGEST_LENGTH} hex "
+            "digits, as get_handle() returns it."
+        )
+    return store_class()
+
+
+def _check_text(what: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(
+            f"dirigible_session: {what} is a str, not {value!r} ({type(value).__name__})."
+        )
+
+
+def _opened(session: Any, counts_as_visit: bool) -> tuple[Visit, Current]:
+    current = Current(SimpleNamespace(session=session), None, time.time())
+    visit = begin(session, current)
+    visit.counts = counts_as_visit
+    return visit, current
+
+
+def _check_live(visit: Visit) -> None:
+    if not visit.client_knows_it:
+        raise SessionNotFound("dirigible_session: no live session has this id or handle.")
+
+
+def _has_changes(visit: Visit) -> bool:
+    """Return whether there is something to save, what receivers changed just now included."""
+    visit.keep_changes_in_place()
+    return visit.session.modified and (visit.has_id or not visit.session.is_empty())
+
+
+@contextmanager
+def _not_found() -> Iterator[None]:
+    try:
+        yield
+    except UpdateError as error:
+        raise SessionNotFound(
+            "dirigible_session: the session was ended elsewhere while it was open here; "
+            "its changes were not saved."
+        ) from error
+    except SessionNotFound:
+        raise
+    except LookupError as error:
+        raise SessionNotFound("dirigible_session: no live session has this handle.") from error

@@ -1,343 +1,439 @@
-"""One visit: what is known of a session while a request, or ``open_session``, works on it.
-
-Anybody may load, save or end ``request.session``: the facade, a view, ``request.user``, a login.
-So its class is replaced by one that is derived from it, see :func:`watched`, and asks the visit:
-when the session is loaded, it is held to its limits; when it is saved, its times are saved with it.
-"""
+"""What is known of one session while a request, or ``open_session``, works on it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
 
-from django.contrib.sessions.backends.base import VALID_KEY_CHARS, SessionBase, UpdateError
-from django.contrib.sessions.backends.file import SessionStore as FileStore
-from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieStore
-from django.core.signing import b62_decode
-from django.utils.crypto import get_random_string
+from django.contrib.sessions.backends.base import UpdateError
 
 from dirigible_session import handles, lifecycle, signals
 from dirigible_session.conf import conf
-from dirigible_session.lifecycle import BROWSER_CLOSE_KEY, COOKIE_LIFETIME, ID_KEY, TIMES_KEY, Times
+from dirigible_session.lifecycle import BROWSER_CLOSE_KEY, EXPIRY_KEY, TIMES_KEY, Times
+from dirigible_session.signals import Reason
+from dirigible_session.stored import user_id_of
 
 from .attributes import Attributes
-from .turns import Turns
+from .lock import RequestLock
 
 if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
     from django.http import HttpRequest
-
-logger = logging.getLogger("dirigible_session")
 
 Data = dict[str, Any]
 
-#: Where Django's SessionBase keeps the data once it is loaded.
+#: Where Django's ``SessionBase`` keeps the data once it is loaded.
 LOADED = "_session_cache"
-VISIT = "_dirigible_visit"
+
+logger = logging.getLogger("dirigible_session")
 
 #: What ``modified`` is after a touch: SessionMiddleware sends the cookie of a session that is
 #: modified, and there is nothing to save unless somebody modifies it on the way out.
 TOUCHED: Any = "touched"
 
 
-def begin(session: SessionBase, arrived: float, request: HttpRequest | None = None) -> Visit:
-    """Return the visit of a session: the one under way, else one that ``arrived`` then."""
-    visit: Visit | None = vars(session).get(VISIT)
-    if visit is None:
-        engine = type(session)
-        visit = kind_of(engine)(session, engine, arrived, request)
-        vars(session)[VISIT] = visit
-        session.__class__ = watched(engine)
-        if LOADED in vars(session) and session.session_key is not None:
-            # Somebody was faster than the middleware.
-            vars(session)[LOADED] = visit._judged(vars(session)[LOADED])
-    return visit
+class Stay(Protocol):
+    """What a visit is told of the request that it belongs to."""
+
+    @property
+    def arrived(self) -> float:
+        """When the request arrived, in seconds since the epoch."""
+
+    @property
+    def request(self) -> HttpRequest | None:
+        """The request; None where there is none."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the request is over, but for what SessionMiddleware does after it."""
 
 
-@cache
-def watched(engine: type[SessionBase]) -> type[SessionBase]:
-    """Return a class for the sessions of an engine that asks their visit."""
+class State(Enum):
+    """What a visit knows of its session, see :class:`Visit`."""
 
-    class SessionStore(engine):  # type: ignore[misc,valid-type]
-        def load(self) -> Data:
-            visit = self._dirigible_visit
-            with visit.loading():
-                data = super().load()
-                if self.session_key is None and visit.loads_older():
-                    data = super().load()
-            admitted: Data = visit.admitted(data)
-            return admitted
+    UNREAD = "unread"
+    CLEARED = "cleared"
+    NEW = "new"
+    KNOWN = "known"
 
-        async def aload(self) -> Data:
-            visit = self._dirigible_visit
-            with visit.loading():
-                data = await super().aload()
-            admitted: Data = visit.admitted(data)
-            return admitted
 
-        def create(self) -> None:
-            if self._dirigible_visit.may_create():
-                super().create()
+@dataclass
+class Ended:
+    """A stored session that was found to be over when it was loaded."""
 
-        async def acreate(self) -> None:
-            if self._dirigible_visit.may_create():
-                await super().acreate()
-
-        def save(self, must_create: bool = False) -> None:
-            visit = self._dirigible_visit
-            if self.modified is TOUCHED and not must_create:
-                return
-            if not must_create:
-                visit.load_data()
-            visit.complete(must_create)
-            super().save(must_create)
-            if visit.finished:
-                visit.announce()
-                visit.notify()
-
-        async def asave(self, must_create: bool = False) -> None:
-            visit = self._dirigible_visit
-            if self.modified is TOUCHED and not must_create:
-                return
-            if not must_create:
-                await visit.aload_data()
-            visit.complete(must_create)
-            await super().asave(must_create)
-            if visit.finished:
-                visit.announce()
-                await visit.anotify()
-
-        def clear(self) -> None:
-            self._dirigible_visit.cleared()
-            super().clear()
-
-        def flush(self) -> None:
-            super().flush()
-            self._dirigible_visit.begin_anew()
-
-        async def aflush(self) -> None:
-            await super().aflush()
-            self._dirigible_visit.begin_anew()
-
-        def cycle_key(self) -> None:
-            self._dirigible_visit.draw_id()
-            super().cycle_key()
-
-        def set_expiry(self, value: Any) -> None:
-            self._dirigible_visit.forget_interval()
-            super().set_expiry(value)
-
-        async def aset_expiry(self, value: Any) -> None:
-            await self._dirigible_visit.aload_data()
-            self.set_expiry(value)
-
-        def get_expire_at_browser_close(self) -> bool:
-            return lifecycle.stays_for_browser(self._session) or (
-                super().get_expire_at_browser_close()
-            )
-
-        async def aget_expire_at_browser_close(self) -> bool:
-            await self._dirigible_visit.aload_data()
-            return self.get_expire_at_browser_close()
-
-        def get_session_cookie_age(self) -> int:
-            age: int = self._dirigible_visit.cookie_age or super().get_session_cookie_age()
-            return age
-
-    SessionStore.__module__ = engine.__module__
-    # Django salts signatures with it.
-    SessionStore.__qualname__ = engine.__qualname__
-    return SessionStore
+    reason: Reason
+    #: The session as it was stored, detached from the request.
+    session: SessionBase
+    data: Mapping[str, Any]
 
 
 class Visit:
-    """A visit of a session whose times are in its data, under a reserved key."""
+    r"""What is known of a session during one request.
 
-    #: Whether this counts as an access by the session's client.
+    Every session of a request has one; ``session.py`` asks it what to do. It has four states::
+
+        UNREAD --- load: a live session -------------------> KNOWN
+           |  \--- load: none, or over --------------------> NEW
+           | clear() before load                              ^
+           v                                                  |
+        CLEARED -- its times are loaded --> KNOWN or NEW      |
+                                              |  flush()      |
+                                              +---------------+
+
+    A session is *known* if the client named a live one, and *new* else. What the engines do
+    differently is in the subclasses, see ``engines.py``; this one is for engines whose sessions
+    have their times in their data, and can only be saved whole.
+    """
+
+    state = State.UNREAD
+    #: Whether this counts as an access by the session's client, unless the request is passive.
     counts = True
-    #: Whether the client knows the session: it sent the id of a live one.
-    known = False
+    #: Whether the view said that it is passive.
+    is_marked_passive = False
     #: Whether the request is over, but for what SessionMiddleware does after it.
     finished = False
     #: How many ``use_request`` it is in, if it was none but these that made it current.
     scopes = 0
-    #: What the session's engine shall take for SESSION_COOKIE_AGE, if it is something else.
-    cookie_age = 0
+    #: Whether the engine loads at the moment.
+    is_loading = False
+    #: The session that the client named, if it was over.
+    ended: Ended | None = None
+    #: Whether a user has logged in since the session was last saved.
+    has_login = False
+    #: Why the session ends, if it does.
+    end_reason = Reason.FLUSHED
+    #: How many sessions have ended in this request.
+    generation = 0
+    #: What to call once the session is saved.
+    once_saved: Callable[[], None] | None = None
+    #: Whether the store ends a session by its interval, so that one that it gives is not idle.
+    store_ends_idle = True
 
     #: The key of what was loaded.
     _key: str | None = None
-    #: The times that this visit found; None if there were none.
-    _found: Times | None = None
-    _announced = False
-    _is_loading = False
-    #: Whether the session was cleared before it was loaded.
-    _is_cleared_unread = False
+    #: The times that were loaded or set; None if there were none.
+    _times: Times | None = None
+    _are_times_told = False
+    _is_announced = False
+    _last_handle: str | None = None
     _attributes: Attributes | None = None
-    _notices: signals.Outbox | None = None
-    _turns: Turns | None = None
+    _outbox: signals.Outbox | None = None
+    _lock: RequestLock | None = None
 
-    def __init__(
-        self,
-        session: SessionBase,
-        engine: type[SessionBase],
-        arrived: float,
-        request: HttpRequest | None,
-    ) -> None:
+    def __init__(self, session: Any, engine: type[SessionBase], stay: Stay) -> None:
         self.session = session
-        #: The session's class by itself.
+        #: The class of the engine's sessions.
         self.engine = engine
         #: In seconds since the epoch.
-        self.arrived = arrived
-        self.request = request
+        self.arrived = stay.arrived
+        self.request = stay.request
+        self.finished = stay.closed
         self._sent_key = session.session_key
 
     # Of two threads that come first, both get the same.
 
     @property
-    def notices(self) -> signals.Outbox:
-        """What the receivers of the signals have yet to be told."""
-        return self._notices or vars(self).setdefault(
-            "_notices", signals.Outbox(self.session, self.request, sender=self.engine)
+    def outbox(self) -> signals.Outbox:
+        """The signals that are to be sent."""
+        return self._outbox or vars(self).setdefault(
+            "_outbox", signals.Outbox(self.session, self.request, sender=self.engine)
         )
 
     @property
     def attributes(self) -> Attributes:
         """The session's attributes, for changing them."""
         return self._attributes or vars(self).setdefault(
-            "_attributes", Attributes(self.session, self.notices)
+            "_attributes", Attributes(self.session, self.outbox)
         )
 
     @property
-    def turns(self) -> Turns:
-        """Who may make, change or end the session now."""
-        return self._turns or vars(self).setdefault("_turns", Turns())
+    def lock(self) -> RequestLock:
+        """What whoever creates the session, ends it or changes its id has to hold."""
+        return self._lock or vars(self).setdefault("_lock", RequestLock())
 
     def notify(self) -> None:
-        """Tell the receivers of the signals what there is to tell."""
-        if self._notices is not None:
-            self._notices.send(is_last=self.finished)
+        """Send the signals that were noted."""
+        if self._outbox is not None:
+            self._outbox.send(is_last=self.finished)
 
     async def anotify(self) -> None:
         """Async twin of :meth:`notify`."""
-        if self._notices is not None:
-            await self._notices.asend()
+        if self._outbox is not None:
+            await self._outbox.asend()
+
+    @property
+    def client_knows_it(self) -> bool:
+        """Whether the client named this session, and it is live."""
+        return self.state is State.KNOWN
+
+    @property
+    def is_passive(self) -> bool:
+        """Whether the view, or the project's settings, say that this is no access of the client."""
+        if self.is_marked_passive or not conf.passive:
+            return self.is_marked_passive
+        match = getattr(self.request, "resolver_match", None)
+        return match is not None and match.view_name in conf.passive
+
+    @property
+    def is_visit(self) -> bool:
+        """Whether this counts as an access by the session's client."""
+        return self.counts and not self.is_passive
 
     # The session is loaded.
 
     @property
     def data(self) -> Data:
         """The session's data, loaded if need be."""
-        return self.session._get_session()  # type: ignore[attr-defined,no-any-return]
+        data: Data = self.session._get_session()
+        return data
 
     def load_data(self) -> None:
         """Load the session's data, or its times if it was cleared before they were loaded."""
-        if self._is_cleared_unread:
-            fresh = self._fresh()
+        if self.state is State.CLEARED:
+            fresh = self.fresh()
             fresh.load_data()
-            self._get_to_know(fresh)
-        self.session._get_session()  # type: ignore[attr-defined]
+            self._learn_times(fresh)
+        self.session._get_session()
 
     async def aload_data(self) -> None:
         """Async twin of :meth:`load_data`."""
-        if self._is_cleared_unread:
-            fresh = self._fresh()
+        if self.state is State.CLEARED:
+            fresh = self.fresh()
             await fresh.aload_data()
-            self._get_to_know(fresh)
-        await self.session._aget_session()  # type: ignore[attr-defined]
+            self._learn_times(fresh)
+        await self.session._aget_session()
 
-    def _fresh(self) -> Visit:
-        """Return a visit to the session as it is stored now."""
-        return begin(self.engine(self.session.session_key), self.arrived)
+    def fresh(self) -> Visit:
+        """Return a visit to the session as it is stored now, of no request and not loaded."""
+        session = self.session.detached()
+        vars(session).pop(LOADED, None)
+        session.accessed = session.modified = False
+        session.__class__ = type(self.session)
+        visit = type(self)(session, self.engine, self)
+        session._dirigible_visit = visit
+        visit.request = None
+        return visit
 
-    def _get_to_know(self, fresh: Visit) -> None:
-        self._is_cleared_unread = False
-        self.known, self._found = fresh.known, fresh._found
-        if not self.known:
+    @property
+    def closed(self) -> bool:
+        """See :class:`Stay`."""
+        return self.finished
+
+    def _learn_times(self, fresh: Visit) -> None:
+        self.state, self._times = fresh.state, fresh._times
+        if not self.client_knows_it:
             self.session._session_key = None
 
     @contextmanager
     def loading(self) -> Iterator[None]:
         """Load, and create nothing."""
-        self._is_loading = True
+        self.is_loading = True
         try:
             yield
         finally:
-            self._is_loading = False
-
-    def loads_older(self) -> bool:
-        """Return whether to try again to load what the engine takes for too old."""
-        return False
+            self.is_loading = False
 
     def may_create(self) -> bool:
         """Return whether to create a session: some engines do where they fail to load one."""
-        if self._is_loading:
+        if self.is_loading:
             self.session._session_key = None
-        return not self._is_loading
+        return not self.is_loading
 
-    def admitted(self, data: Data) -> Data:
+    def admit(self, data: Data) -> Data:
         """Return the data that was loaded; {}, and no key, if it is over or not there."""
         session = self.session
         if LOADED in vars(session):
             # Another task or thread of this request was faster: all must work on the same data,
             # and of the same session, although this one may have found it gone.
             session._session_key = session.session_key or self._key
-            return cast("Data", vars(session)[LOADED])
-        return cast("Data", vars(session).setdefault(LOADED, self._judged(data)))
+            loaded: Data = vars(session)[LOADED]
+            return loaded
+        admitted: Data = vars(session).setdefault(LOADED, self.judge(data))
+        return admitted
 
-    def _judged(self, data: Data) -> Data:
+    def judge(self, data: Data) -> Data:
+        """Hold what was loaded to its limits; the data, or {} and no key if it is over."""
         self._key = self.session.session_key
-        if self._key is None or self._is_over(data):
+        reason = self.limit_passed(data) if self.is_found else None
+        if reason is not None:
+            self.note_over(reason, data)
+        if not self.is_found or reason is not None:
             self.session._session_key = self._key = None
+            self.state = State.NEW
             return {}
-        self.known, self._found = True, self.read_times(data)
+        self.state, self._times = State.KNOWN, self.read_times(data)
         return data
 
-    def _is_over(self, data: Data) -> bool:
-        times, age = self.read_times(data), self.session.get_session_cookie_age()
-        if times is None:
-            end = self._end_unused(data, age)
-        else:
-            timeout = conf.absolute_timeout
-            end = lifecycle.end_of(data, times, cookie_age=age, absolute_timeout=timeout)
-        return end is not None and end <= self.arrived
+    def limit_passed(self, data: Data) -> Reason | None:
+        """Return by which limit the loaded session is over; None if it is live."""
+        times = self.read_times(data)
+        timeout = None
+        if times is not None:
+            timeout = lifecycle.absolute_end(times, conf.absolute_timeout)
+        if timeout is not None and timeout <= self.arrived:
+            return Reason.TIMEOUT
+        idle = self._idle_end(data, times)
+        return Reason.IDLE if idle is not None and idle <= self.arrived else None
 
-    def _end_unused(self, data: Data, cookie_age: int) -> float | None:
-        """Return when a session ends that no request has used since it was stored."""
-        stored_at = self._stored_at()
-        if stored_at is None:
-            return lifecycle.fixed_end(data)
-        return lifecycle.idle_end(data, Times(stored_at, stored_at), cookie_age=cookie_age)
+    def _idle_end(self, data: Data, times: Times | None) -> float | None:
+        """Return when the session ends unless its client comes back; None: not by an interval."""
+        cookie_age = self.session.get_session_cookie_age()
+        stored_at = self.stored_at(data)
+        if times is None:
+            if stored_at is None:
+                return lifecycle.fixed_end(data)
+            times = Times(stored_at, stored_at)
+        elif data[TIMES_KEY].get("age") == cookie_age:
+            # A process without this package may have renewed it since, and knows nothing of its
+            # times. Where the interval was another then, the times are all there is to go by.
+            if self.store_ends_idle:
+                return lifecycle.fixed_end(data)
+            stored = data[TIMES_KEY].get("stored")
+            if stored_at is not None and lifecycle.is_seconds(stored) and stored_at > stored + 2:
+                times = replace(times, accessed=max(times.accessed, stored_at))
+        return lifecycle.idle_end(data, times, cookie_age=cookie_age)
+
+    def note_over(self, reason: Reason, data: Data) -> None:
+        """Remember a session that is over, to delete it and to tell the receivers."""
+        session = self.session.detached()
+        vars(session)[LOADED] = data
+        self.ended = Ended(reason, session, data)
+
+    def drop_ended(self) -> None:
+        """Delete the session that was found to be over, and note that it ended."""
+        ended, self.ended = self.ended, None
+        if ended is not None and self.request is not None and self.delete_ended(ended):
+            self.note_end(ended.session, ended.reason)
+
+    async def adrop_ended(self) -> None:
+        """Async twin of :meth:`drop_ended`."""
+        ended, self.ended = self.ended, None
+        if ended is not None and self.request is not None and await self.adelete_ended(ended):
+            self.note_end(ended.session, ended.reason)
 
     def cleared(self) -> None:
         """Note that nobody knows the times of the session yet, if it was not loaded."""
-        is_unread = LOADED not in vars(self.session) and self.session.session_key is not None
-        self._is_cleared_unread = is_unread
+        if LOADED not in vars(self.session) and self.session.session_key is not None:
+            self.state = State.CLEARED
 
     # The session is saved.
 
     def complete(self, must_create: bool) -> None:
         """Add what is saved with the session's data."""
-        session = self.session
-        data = session._get_session(no_load=must_create)  # type: ignore[attr-defined]
-        self._key = session.session_key
-        if self.session_id is None:
+        data = self.session._get_session(no_load=must_create)
+        self._key = self.session.session_key
+        if self.state is State.UNREAD:
+            self.state = State.NEW
+        if not self.has_id:
             self.draw_id()
-        if self.counts or self._found is not None or not self.known:
-            self.write_times(data, self._times_to_store())
+        if self.is_visit or self._times is not None or not self.client_knows_it:
+            self.write_times(data, self.times_to_store())
 
-    def _times_to_store(self) -> Times:
-        accessed = max(self.times.accessed, self.arrived) if self.counts else self.times.accessed
-        return replace(self.times, accessed=accessed)
+    def times_to_store(self) -> Times:
+        """Return the session's times as of this visit."""
+        times = self.times
+        if not self.is_visit:
+            return times
+        accessed = self.arrived
+        now = time.time()
+        if 0 < self.max_inactive_interval < (now - accessed) * lifecycle.LAG:
+            # The session does not time out under a request that came in time.
+            accessed = now
+        return replace(times, accessed=max(times.accessed, accessed))
+
+    def saved(self) -> bool:
+        """Note that the session was stored; return whether a user's login was stored with it."""
+        if self.once_saved is not None:
+            self.once_saved()
+        if not self.finished:
+            return False
+        self.announce()
+        has_login, self.has_login = self.has_login, False
+        return has_login
+
+    def announce(self) -> None:
+        """Note that the session is new and stored, once."""
+        is_stored = self.session.session_key not in (None, self._sent_key)
+        if is_stored and self.state is State.NEW and not self._is_announced:
+            self._is_announced = True
+            self.outbox.note(signals.session_created)
+
+    @property
+    def keeps_end(self) -> bool:
+        """Whether a save leaves the end of the session where it was."""
+        return self.client_knows_it and not self.is_visit and self._times is not None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The seconds until the session ends by its interval; None: never, or at a fixed date."""
+        if EXPIRY_KEY in self.data and lifecycle.fixed_end(self.data) is not None:
+            return None
+        cookie_age = self.session.get_session_cookie_age()
+        end = lifecycle.idle_end(self.data, self.times, cookie_age=cookie_age)
+        return None if end is None else max(1, end - time.time())
+
+    # The session ends, or gets another id.
+
+    def ending(self) -> SessionBase | None:
+        """Return the session that is about to end, detached, its data loaded; None if not stored.
+
+        A new one that was stored in this request is announced before it ends.
+        """
+        if self.session.session_key is None or self.state not in (State.NEW, State.KNOWN):
+            return None
+        self.announce()
+        detached: SessionBase = self.session.detached()
+        return detached
+
+    @property
+    def tells_ends(self) -> bool:
+        """Whether anybody is to be told of the session's end."""
+        return bool(signals.session_invalidated.receivers)
+
+    def flushed(self, ending: SessionBase | None) -> None:
+        """Note that the session has ended, if it was stored; what comes after it is a new one."""
+        if ending is not None and self.was_deleted():
+            self.note_end(ending, self.end_reason)
+        self.begin_anew()
+
+    def was_deleted(self) -> bool:
+        """Return whether this request deleted the session, as far as the engine can tell."""
+        return True
+
+    def note_end(self, session: SessionBase, reason: Reason) -> None:
+        """Note that a stored session has ended; ``session`` still has its attributes."""
+        data = vars(session).get(LOADED, {})
+        self.outbox.note(
+            signals.session_invalidated,
+            session=session,
+            handle=self.handle_of(session, data),
+            user_id=user_id_of(data),
+            reason=reason,
+        )
 
     def begin_anew(self) -> None:
         """Forget the session that was ended: what comes after it is a new one."""
-        self.known = self._announced = self._is_cleared_unread = False
-        self._key = self._found = None
+        self.state = State.NEW
+        self._is_announced = self._are_times_told = self.has_login = False
+        self._key = self._times = self._last_handle = None
+        self.end_reason = Reason.FLUSHED
+        self.generation += 1
         vars(self).pop("_attributes", None)
-        vars(self).pop("_end", None)
+
+    def note_change_of_id(self, old_handle: str | None) -> None:
+        """Note that the session that had ``old_handle`` has another id now."""
+        new_handle = self.handle
+        # An engine's async method may call its sync one.
+        if old_handle not in (None, new_handle) and new_handle != self._last_handle:
+            self._last_handle = new_handle
+            self.outbox.note(
+                signals.session_id_changed, old_handle=old_handle, new_handle=new_handle
+            )
 
     # What differs from engine to engine.
 
@@ -347,182 +443,168 @@ class Visit:
 
     def write_times(self, data: Data, times: Times) -> None:
         """Put the times where the session's next save stores them."""
-        data[TIMES_KEY] = times.as_record()
+        # These tell a later request whether the session was renewed without its times.
+        age = self.session.get_session_cookie_age()
+        data[TIMES_KEY] = times.as_record() | {"age": age, "stored": time.time()}
 
-    def _stored_at(self) -> float | None:
-        """Return when it was stored, where the engine itself does not end what is too old."""
+    def stored_at(self, data: Data) -> float | None:
+        """Return when the session was last stored, in seconds since the epoch, if it is known."""
         return None
+
+    def delete_ended(self, ended: Ended) -> bool:
+        """Delete a session that is over; return whether to tell the receivers."""
+        self.engine.delete(ended.session, ended.session.session_key)
+        return True
+
+    async def adelete_ended(self, ended: Ended) -> bool:
+        """Async twin of :meth:`delete_ended`."""
+        await self.engine.adelete(ended.session, ended.session.session_key)
+        return True
+
+    @property
+    def has_id(self) -> bool:
+        """Whether the loaded session has an id that its client, or a tool, can name it by."""
+        return self.is_found
+
+    @property
+    def is_found(self) -> bool:
+        """Whether a session was loaded, rather than none found."""
+        return self.session.session_key is not None
 
     @property
     def session_id(self) -> str | None:
         """What names the loaded session to its client, None if it has no name yet."""
-        return self.session.session_key
+        key: str | None = self.session.session_key
+        return key
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of the session's id, None if it has no id yet."""
+        session_id = self.session_id
+        return None if session_id is None else handles.digest(session_id)
+
+    @property
+    def handle(self) -> str | None:
+        """The handle of the loaded session, None if it has no id yet."""
+        digest = self.digest
+        return None if digest is None else digest[: handles.HANDLE_LENGTH]
+
+    def handle_of(self, session: SessionBase, data: Mapping[str, Any]) -> str:
+        """Return the handle of a session that has ended."""
+        return handles.handle(str(session.session_key))
 
     def draw_id(self) -> None:
         """Give the session a new id, if that is not the key, which the engine draws."""
+
+    def is_gone(self) -> bool:
+        """Return whether the stored session was ended elsewhere, if a change of key revived it."""
+        return not self.session.exists(self.session.session_key)
+
+    async def ais_gone(self) -> bool:
+        """Async twin of :meth:`is_gone`."""
+        return not await self.session.aexists(self.session.session_key)
 
     def touch(self) -> None:
         """Record the last access, and nothing else, and have SessionMiddleware renew the cookie.
 
         The session is read again just before: what others wrote meanwhile stays.
         """
-        with _excused():
-            fresh = self._fresh()
-            fresh.load_data()
-            if fresh._may_be_saved():
-                fresh.session.save()
-                self.session.modified = TOUCHED
+        fresh = self.fresh()
+        fresh.load_data()
+        if fresh.may_be_touched():
+            fresh.session.save()
+            self.session.modified = TOUCHED
 
     async def atouch(self) -> None:
         """Async twin of :meth:`touch`."""
-        with _excused():
-            fresh = self._fresh()
-            await fresh.aload_data()
-            if fresh._may_be_saved():
-                await fresh.session.asave()
-                self.session.modified = TOUCHED
+        fresh = self.fresh()
+        await fresh.aload_data()
+        if fresh.may_be_touched():
+            await fresh.session.asave()
+            self.session.modified = TOUCHED
 
-    def _may_be_saved(self) -> bool:
-        # Without times and data it is not empty, most likely, but one that this process can't
-        # decode, and another can: it has another SECRET_KEY for a while.
-        return self.known and (self._found is not None or bool(self.data))
+    def may_be_touched(self) -> bool:
+        """Return whether the session was found again, and this process can decode it."""
+        # Without times and data it is not empty, most likely, but written with another SECRET_KEY.
+        return self.client_knows_it and (self._times is not None or bool(self.data))
 
     # Its times. All expect the session to be loaded.
 
     @property
     def times(self) -> Times:
         """When the session was created and last accessed before this visit."""
-        return self._found or Times(self.arrived, self.arrived)
+        return self._times or Times(self.arrived, self.arrived)
+
+    def told_times(self) -> Times:
+        """Return the times to somebody who asks: what they were told has to be stored."""
+        self._are_times_told = True
+        return self.times
+
+    @property
+    def authenticated(self) -> float | None:
+        """When the session's user last logged in; None: nobody is logged in, or it is unknown."""
+        return self.times.authenticated if user_id_of(self.data) is not None else None
+
+    def logged_in(self) -> None:
+        """Note that a user logs in to the session now."""
+        self.has_login = True
+        self._times = replace(self.times, authenticated=self.arrived)
 
     @property
     def max_inactive_interval(self) -> int:
-        """The seconds that the session may idle; zero or less: no limit."""
+        """The seconds that the client may stay away; zero or less: no limit."""
         age = self.session.get_session_cookie_age()
         return lifecycle.max_inactive_interval(
             self.data, self.times, cookie_age=age, now=self.arrived
         )
 
+    @property
+    def time_left(self) -> int | None:
+        """The seconds until the session ends by either limit; None: never."""
+        end = lifecycle.end_of(
+            self.data,
+            self.times_to_store(),
+            cookie_age=self.session.get_session_cookie_age(),
+            absolute_timeout=conf.absolute_timeout,
+        )
+        return None if end is None else max(0, int(end - time.time()))
+
     def set_max_inactive_interval(self, interval: object) -> None:
-        """Let the session idle for ``interval`` seconds; zero or less: for ever."""
+        """End the session after ``interval`` seconds without its client; zero or less: never."""
         seconds = lifecycle.checked_interval(interval, now=self.arrived)
         expiry = lifecycle.stored_expiry(seconds)
         goes_with_browser = self.session.get_expire_at_browser_close()
         self.session.set_expiry(expiry)
         if goes_with_browser:
             self.data[BROWSER_CLOSE_KEY] = expiry
-        self._found = replace(self.times, interval=seconds if seconds <= 0 else None)
+        self._times = replace(self.times, interval=seconds if seconds <= 0 else None)
 
     def forget_interval(self) -> None:
         """Leave nothing of the interval that was set."""
         self.data.pop(BROWSER_CLOSE_KEY, None)
         if self.times.interval is not None:
-            self._found = replace(self.times, interval=None)
-
-    # Its id: made, changed and ended once, however many threads or tasks ask for it at once.
-
-    @property
-    def handle(self) -> str | None:
-        """The handle of the loaded session, None if it has no id yet."""
-        return None if self.session_id is None else handles.handle(self.session_id)
-
-    def create(self) -> None:
-        """Create and store the session unless it has an id by now."""
-        with self.turns.of_thread():
-            if self.session_id is None:
-                with self._undone():
-                    self.draw_id()
-                    self.session.create()
-
-    async def acreate(self) -> None:
-        """Async twin of :meth:`create`."""
-        async with self.turns.of_task():
-            await self._acreate()
-
-    async def _acreate(self) -> None:
-        if self.session_id is None:
-            with self._undone():
-                self.draw_id()
-                await self.session.acreate()
-
-    def change_id(self) -> None:
-        """Give the session another id; create it if it has none."""
-        with self.turns.of_thread():
-            old_handle = self.handle
-            if old_handle is None:
-                self.create()
-            else:
-                with self._undone():
-                    self.session.cycle_key()
-                self._note_change(old_handle)
-
-    async def achange_id(self) -> None:
-        """Async twin of :meth:`change_id`."""
-        async with self.turns.of_task():
-            old_handle = self.handle
-            if old_handle is None:
-                await self._acreate()
-            else:
-                with self._undone():
-                    await self.session.acycle_key()
-                self._note_change(old_handle)
-
-    def _note_change(self, old_handle: str) -> None:
-        signal = signals.session_id_changed
-        self.notices.note(signal, old_handle=old_handle, new_handle=self.handle)
-
-    @contextmanager
-    def _undone(self) -> Iterator[None]:
-        """Give the session back the key that it had, where it could not be stored under another."""
-        key = self.session.session_key
-        try:
-            yield
-        except BaseException:
-            self.session._session_key = key
-            raise
-
-    def end(self) -> None:
-        """End the session, and tell the receivers before."""
-        self._note_end()
-        self.notify()
-        # Others, or a receiver, may have ended it by now, and this may be the one after it.
-        with self.turns.of_thread():
-            if "_end" in vars(self):
-                self.session.flush()
-
-    async def aend(self) -> None:
-        """Async twin of :meth:`end`."""
-        self._note_end()
-        await self.anotify()
-        async with self.turns.of_task():
-            if "_end" in vars(self):
-                await self.session.aflush()
-
-    def _note_end(self) -> None:
-        mark = object()
-        if vars(self).setdefault("_end", mark) is mark and not self.session.is_empty():
-            self.notices.note(signals.session_invalidated, handle=self.handle)
+            self._times = replace(self.times, interval=None)
 
     # The end of the visit.
 
-    def announce(self) -> None:
-        """Note that the session is new and stored, once."""
-        is_stored = self.session.session_key not in (None, self._sent_key)
-        if is_stored and not self.known and not self._announced:
-            self._announced = True
-            self.notices.note(signals.session_created)
-
-    def settle(self) -> None:
-        """Keep what was changed in place; AttributeNotSerializable if it can't be stored."""
-        if self._attributes is not None:
-            self._attributes.settle()
-
     @property
-    def is_idle(self) -> bool:
+    def is_unused(self) -> bool:
         """Whether the client named a session that nobody has used."""
         return not self.session.accessed and self.session.session_key is not None
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the request leaves the client's cookie as it is: it is passive."""
+        key = self.session.session_key
+        return key is not None and key == self._sent_key and self.is_passive
+
+    def keep_changes_in_place(self) -> None:
+        """Store what was changed in place; AttributeNotSerializable if it can't be stored."""
+        if self._attributes is not None:
+            self._attributes.keep_changes_in_place()
+
     def finish(self, status_code: int | None) -> bool:
-        """Settle what SessionMiddleware is about to store; return whether a touch is due.
+        """Prepare what SessionMiddleware is about to store; return whether a touch is due.
 
         ``status_code`` is that of the response, None if there is none.
         """
@@ -535,129 +617,46 @@ class Visit:
             if status_code >= 500:
                 self._leave_failed()
                 return False
-            self.settle()
+            self.keep_changes_in_place()
         finally:
             self.announce()
-        return self.known and not self.session.modified and self._touch_due()
+        is_unchanged = self.client_knows_it and not self.session.modified
+        return is_unchanged and self.is_visit and self._touch_due()
 
     def _leave_failed(self) -> None:
         # Nothing is saved, and no id of another session reaches the client. Where its own session
         # was ended, its cookie has to go: Django deletes it if the session is empty.
-        if self._sent_key is not None and not self.known and not self._is_cleared_unread:
+        if self._sent_key is not None and self.state in (State.UNREAD, State.NEW):
             self.announce()
             self.session._session_key = None
             self.session.clear()
 
     def _touch_due(self) -> bool:
-        return self._found is None or lifecycle.touch_due(
-            self._found,
+        times = self._times
+        if times is None and not self._are_times_told:
+            # Django stored it. If that was just now, its times can wait.
+            stored_at = self.stored_at(self.data)
+            times = None if stored_at is None else Times(stored_at, stored_at)
+        return times is None or self.is_old(times)
+
+    def is_old(self, times: Times) -> bool:
+        """Return whether the stored last access lags behind so far that it is to be renewed."""
+        return lifecycle.touch_due(
+            times,
             interval=self.max_inactive_interval,
             throttle=conf.touch_interval,
             now=self.arrived,
         )
 
 
-class TimekeepersVisit(Visit):
-    """A visit where the engine has columns for the times, and applies the limits itself."""
-
-    session: Any
-
-    def _is_over(self, data: Data) -> bool:
-        return False
-
-    def read_times(self, data: Data) -> Times | None:
-        """Return what the engine read."""
-        times: Times | None = self.session.times
-        return times
-
-    def write_times(self, data: Data, times: Times) -> None:
-        """Let the engine write them."""
-        self.session.times = times
-
-    def touch(self) -> None:
-        """Let the engine do it."""
-        with _excused():
-            if self.session.touch(self._times_to_store().accessed):
-                self.session.modified = TOUCHED
-
-    async def atouch(self) -> None:
-        """Async twin of :meth:`touch`."""
-        with _excused():
-            if await self.session.atouch(self._times_to_store().accessed):
-                self.session.modified = TOUCHED
-
-
-class FileVisit(Visit):
-    """A visit to the file engine, which never ends a session by its interval."""
-
-    def _stored_at(self) -> float | None:
-        session: Any = self.session
-        with suppress(FileNotFoundError):
-            return float(session._last_modification().timestamp())
-        return None
-
-
-class CookieVisit(Visit):
-    """A visit that brings its session along: it needs an id of its own, which is kept in it."""
-
-    def loads_older(self) -> bool:
-        """Return whether the cookie may be older than ``SESSION_COOKIE_AGE``.
-
-        The engine takes no such cookie, whatever the session's own interval (Django ticket
-        #19201). One that has times is held to its interval instead.
-        """
-        if self.cookie_age:
-            return False
-        self.session._session_key = self._sent_key
-        self.cookie_age = COOKIE_LIFETIME
-        return True
-
-    def _is_over(self, data: Data) -> bool:
-        is_older, self.cookie_age = bool(self.cookie_age), 0
-        return (is_older and self.read_times(data) is None) or super()._is_over(data)
-
-    def _stored_at(self) -> float | None:
-        try:
-            return float(b62_decode(str(self.session.session_key).rsplit(":", 2)[1]))
-        except (IndexError, ValueError):
-            # No signature of Django's: what was loaded is nothing.
-            return 0.0
-
-    @property
-    def session_id(self) -> str | None:
-        """The id that is kept in the session."""
-        return self.data.get(ID_KEY)
-
-    def draw_id(self) -> None:
-        """Draw it."""
-        self.session[ID_KEY] = get_random_string(32, VALID_KEY_CHARS)
-
-    def touch(self) -> None:
-        """Have the cookie sent, and the session with it."""
-        self.session.modified = True
-
-    async def atouch(self) -> None:
-        """Async twin of :meth:`touch`."""
-        self.session.modified = True
-
-
-@cache
-def kind_of(engine: type[SessionBase]) -> type[Visit]:
-    """Return the kind of the visits to an engine."""
-    if getattr(engine, "keeps_times", False):
-        return TimekeepersVisit
-    if issubclass(engine, CookieStore):
-        return CookieVisit
-    return FileVisit if issubclass(engine, FileStore) else Visit
-
-
 @contextmanager
-def _excused() -> Iterator[None]:
+def excused(what: str) -> Iterator[None]:
+    """Log what a store raises where a page that only reads must not fail for it."""
     try:
         yield
     except UpdateError:
-        # It is gone.
+        # The session is gone.
         return
     except Exception:
         # Whatever a store raises that can't be reached, or takes no writes.
-        logger.exception("The last access of a session could not be recorded.")
+        logger.exception(what)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dirigible_session import handles, signals
 from dirigible_session.signals import Reason
-from dirigible_session.stored import Paused, Query, StoredSession
+from dirigible_session.stored import Paused, Query, StoredSession, user_id_of
 
 from . import positions
 from .errors import (
@@ -23,7 +23,7 @@ from .errors import (
     store_errors_as,
 )
 from .readers import reader_of, store_class_of
-from .records import Reporter, SessionRecord, Summary, summarized, user_id_of
+from .records import Reporter, SessionRecord, Summary, summarized
 from .selection import Selection
 from .users import Usernames
 

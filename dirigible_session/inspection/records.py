@@ -11,12 +11,11 @@ from typing import Any
 from dirigible_session import handles, lifecycle
 from dirigible_session.conf import PREFIX, conf
 from dirigible_session.lifecycle import Times
-from dirigible_session.stored import RecordState, StoredSession, attributes_of
+from dirigible_session.stored import RecordState, StoredSession, attributes_of, user_id_of
 
 from .errors import WrongSetting
 from .histogram import Histogram, Tally
 from .redaction import Redactor
-from .users import USER_KEY
 
 #: The keys of a record in json, the columns of csv, in this order.
 COLUMNS = (
@@ -149,12 +148,6 @@ def _check_seconds(setting: str, value: object) -> None:
         raise WrongSetting(
             f"{setting} is not a number of seconds that a date can hold: its type is {kind}."
         )
-
-
-def user_id_of(data: Mapping[str, Any] | None) -> str | None:
-    """Return the primary key of who is logged in, as the session holds it; None if nobody is."""
-    user_id = None if data is None else data.get(USER_KEY)
-    return None if user_id is None else str(user_id)
 
 
 def utc(timestamp: float | None) -> datetime | None:

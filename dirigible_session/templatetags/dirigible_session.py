@@ -49,7 +49,7 @@ def session_info() -> dict[str, Any]:
     return {
         "has_request": True,
         "handle": visit.handle,
-        "is_new": not visit.known,
+        "is_new": not visit.client_knows_it,
         "created": datetime.fromtimestamp(visit.times.created, timezone.utc),
         "last_accessed": datetime.fromtimestamp(visit.times.accessed, timezone.utc),
         "idle_limit": _idle_limit(visit),

@@ -1,9 +1,10 @@
-"""The watch at the session's doors, where the facade alone does not reach it."""
+"""What a visit knows, where the facade alone does not reach it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -11,11 +12,16 @@ from django.contrib.sessions.backends import cache, signed_cookies
 from django.core.cache import caches
 
 from dirigible_session import lifecycle
-from dirigible_session.current.visit import VISIT, begin
+from dirigible_session.current.engines import VISIT
+from dirigible_session.current.engines import begin as begin_stay
 from dirigible_session.lifecycle import Times
 
 
-def test_a_session_has_one_tracker(engine, store_class):
+def begin(session, arrived):
+    return begin_stay(session, SimpleNamespace(arrived=arrived, request=None, closed=False))
+
+
+def test_a_session_has_one_visit(engine, store_class):
     session = store_class()
     visit = begin(session, 1.0)
     assert vars(session)[VISIT] is visit
@@ -28,28 +34,29 @@ def test_tasks_that_load_at_once_work_on_the_same_data(server_engine, store_clas
     store["name"] = 1
     store.save()
     session = store_class(store.session_key)
-    tracker = begin(session, time.time())
+    visit = begin(session, time.time())
 
     async def run():
-        return await asyncio.gather(*(session.aload() for _ in range(3)))
+        return await asyncio.gather(*(session._aget_session() for _ in range(3)))
 
     first, *others = async_to_sync(run)()
     assert first["name"] == 1
     assert all(other is first for other in others)
     assert session._session_cache is first
-    assert tracker.known
+    assert visit.client_knows_it
 
 
-def test_a_load_that_comes_too_late_changes_nothing(use_engine):
+def test_loading_again_shows_what_is_stored_and_changes_nothing(use_engine):
     store_class = use_engine("cache")
     store = store_class()
     store["name"] = 1
     store.save()
     session = store_class(store.session_key)
     begin(session, time.time())
-    data = session.load()
+    data = session._session
     store.delete()
-    assert session.load() is data
+    assert session.load() == {}
+    assert session._session is data
     assert session.session_key == store.session_key
 
 
@@ -75,9 +82,9 @@ def test_an_engine_that_creates_while_it_loads_makes_no_session(use_engine, monk
 
     monkeypatch.setattr(store_class, "aload", aload)
     session = store_class("nosuchsession0000000000000000000")
-    tracker = begin(session, time.time())
-    async_to_sync(tracker.aload_data)()
-    assert (session.session_key, tracker.known) == (None, False)
+    visit = begin(session, time.time())
+    async_to_sync(visit.aload_data)()
+    assert (session.session_key, visit.client_knows_it) == (None, False)
     assert not caches["default"]._cache
 
 
@@ -119,7 +126,7 @@ def test_a_signed_cookie_has_an_id_as_soon_as_it_is_stored(use_engine, visitor):
 
 def test_asave_keeps_the_times_too(engine, store_class, clock):
     session = store_class()
-    tracker = begin(session, time.time())
+    visit = begin(session, time.time())
 
     async def run():
         await session.aset("name", 1)
@@ -130,8 +137,8 @@ def test_asave_keeps_the_times_too(engine, store_class, clock):
         return known
 
     known = async_to_sync(run)()
-    assert known.known
-    assert known.times == tracker.times
+    assert known.client_knows_it
+    assert known.times == visit.times
 
 
 def test_asave_of_what_was_not_loaded_keeps_the_times(server_engine, store_class, clock):
@@ -146,7 +153,7 @@ def test_asave_of_what_was_not_loaded_keeps_the_times(server_engine, store_class
     async_to_sync(again.asave)()
     data = store_class(session.session_key)
     assert data["name"] == 1
-    assert data[lifecycle.TIMES_KEY] == {"created": created, "accessed": clock.now}
+    assert Times.from_record(data[lifecycle.TIMES_KEY]) == Times(created, clock.now)
 
 
 class TestAnEngineThatKeepsTimes:
@@ -236,11 +243,10 @@ def test_a_touch_tells_whether_the_session_is_still_there(server_engine, store_c
 def test_a_load_that_comes_too_late_takes_no_new_key_away(use_engine):
     store_class = use_engine("cache")
     session = store_class("nosuchsession0000000000000000000")
-    tracker = begin(session, time.time())
-    tracker.load_data()
+    visit = begin(session, time.time())
+    visit.load_data()
     session.create()
     new_key = session.session_key
     caches["default"].clear()
-    # The task of this load asked for the old key, and forgets the new one.
-    assert session.load() == session._session_cache
+    assert session.load() == {}
     assert session.session_key == new_key

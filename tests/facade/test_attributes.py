@@ -548,10 +548,10 @@ class TestThreads:
     def test_two_that_read_the_same_keep_what_it_was_before_both(self, monkeypatch):
         init = Snapshot.__init__
 
-        def init_late(snapshot, session, data):
+        def init_late(snapshot, *args):
             monkeypatch.undo()
             facade.get_attribute("a").append(2)
-            init(snapshot, session, data)
+            init(snapshot, *args)
 
         def work():
             monkeypatch.setattr(Snapshot, "__init__", init_late)

@@ -1,0 +1,177 @@
+"""The session of a request: its class is derived from its engine's, and asks its visit.
+
+This is what happens when anybody loads, saves, ends or renames ``request.session``: the facade, a
+view, ``request.user``, a login.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
+
+from dirigible_session import lifecycle
+from dirigible_session.signals import login_stored
+
+from .visit import LOADED, TOUCHED
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
+
+Data = dict[str, Any]
+
+#: What a session in a request has beside what its engine gives it.
+OWN_STATE = frozenset({"_dirigible_visit", "_dirigible_stay"})
+
+
+@cache
+def watched(engine: type[SessionBase]) -> type[SessionBase]:
+    """Return the class of an engine's sessions in a request; its only base is the engine's."""
+
+    class SessionStore(engine):  # type: ignore[misc,valid-type]
+        def load(self) -> Data:
+            visit = self._dirigible_visit
+            if visit.is_loading:
+                # An engine's aload() may call load().
+                return super().load()  # type: ignore[no-any-return]
+            if LOADED in vars(self):
+                # Somebody wants to see what is stored now.
+                return visit.fresh().session.load()  # type: ignore[no-any-return]
+            with visit.loading():
+                data = super().load()
+            return visit.admit(data)  # type: ignore[no-any-return]
+
+        async def aload(self) -> Data:
+            visit = self._dirigible_visit
+            if LOADED in vars(self):
+                return await visit.fresh().session.aload()  # type: ignore[no-any-return]
+            with visit.loading():
+                data = await super().aload()
+            return visit.admit(data)  # type: ignore[no-any-return]
+
+        def create(self) -> None:
+            if self._dirigible_visit.may_create():
+                super().create()
+
+        async def acreate(self) -> None:
+            if self._dirigible_visit.may_create():
+                await super().acreate()
+
+        def save(self, must_create: bool = False) -> None:
+            visit = self._dirigible_visit
+            if self.modified is TOUCHED and not must_create:
+                return
+            if not must_create:
+                visit.load_data()
+            visit.complete(must_create)
+            super().save(must_create)
+            if visit.saved():
+                login_stored.send_robust(visit.engine, session=self, request=visit.request)
+            if visit.finished:
+                visit.notify()
+
+        async def asave(self, must_create: bool = False) -> None:
+            visit = self._dirigible_visit
+            if self.modified is TOUCHED and not must_create:
+                return
+            if not must_create:
+                await visit.aload_data()
+            visit.complete(must_create)
+            await super().asave(must_create)
+            if visit.saved():
+                await login_stored.asend_robust(visit.engine, session=self, request=visit.request)
+            if visit.finished:
+                await visit.anotify()
+
+        def clear(self) -> None:
+            self._dirigible_visit.cleared()
+            super().clear()
+
+        def flush(self) -> None:
+            visit = self._dirigible_visit
+            if visit.tells_ends:
+                visit.load_data()
+            ending = visit.ending()
+            super().flush()
+            visit.flushed(ending)
+
+        async def aflush(self) -> None:
+            visit = self._dirigible_visit
+            if visit.tells_ends:
+                await visit.aload_data()
+            ending = visit.ending()
+            await super().aflush()
+            visit.flushed(ending)
+
+        def cycle_key(self) -> None:
+            visit = self._dirigible_visit
+            visit.load_data()
+            old_handle = visit.handle
+            visit.draw_id()
+            super().cycle_key()
+            visit.note_change_of_id(old_handle)
+
+        async def acycle_key(self) -> None:
+            visit = self._dirigible_visit
+            await visit.aload_data()
+            old_handle = visit.handle
+            await super().acycle_key()
+            visit.note_change_of_id(old_handle)
+
+        def set_expiry(self, value: Any) -> None:
+            self._dirigible_visit.forget_interval()
+            super().set_expiry(value)
+
+        async def aset_expiry(self, value: Any) -> None:
+            await self._dirigible_visit.aload_data()
+            self.set_expiry(value)
+
+        def get_expire_at_browser_close(self) -> bool:
+            return lifecycle.stays_for_browser(self._session) or (
+                super().get_expire_at_browser_close()
+            )
+
+        async def aget_expire_at_browser_close(self) -> bool:
+            await self._dirigible_visit.aload_data()
+            return self.get_expire_at_browser_close()
+
+        def get_expiry_age(self, **kwargs: Any) -> Any:
+            visit = self._dirigible_visit
+            left = visit.seconds_left if visit.keeps_end and not kwargs else None
+            return super().get_expiry_age(**kwargs) if left is None else int(left)
+
+        async def aget_expiry_age(self, **kwargs: Any) -> Any:
+            if kwargs:
+                return await super().aget_expiry_age(**kwargs)
+            await self._dirigible_visit.aload_data()
+            return self.get_expiry_age()
+
+        def get_expiry_date(self, **kwargs: Any) -> Any:
+            visit = self._dirigible_visit
+            left = visit.seconds_left if visit.keeps_end and not kwargs else None
+            if left is None:
+                return super().get_expiry_date(**kwargs)
+            return timezone.now() + timedelta(seconds=left)
+
+        async def aget_expiry_date(self, **kwargs: Any) -> Any:
+            if kwargs:
+                return await super().aget_expiry_date(**kwargs)
+            await self._dirigible_visit.aload_data()
+            return self.get_expiry_date()
+
+        def detached(self) -> Any:
+            """Return the same session as one of its engine's class, of no request."""
+            state = {name: value for name, value in vars(self).items() if name not in OWN_STATE}
+            session = engine.__new__(engine)
+            vars(session).update(state)
+            return session
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return self.detached().__reduce_ex__(protocol)
+
+    SessionStore.__module__ = engine.__module__
+    # Django salts signatures with it.
+    SessionStore.__qualname__ = engine.__qualname__
+    return SessionStore
