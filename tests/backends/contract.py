@@ -634,7 +634,7 @@ class EngineContract:
         store = self.store()
         store.times = Times(time.time() - 100, time.time() - 100)
         store.save()
-        for seconds, is_there in ((101, True), (99, False)):
+        for seconds, is_there in ((130, True), (70, False)):
             setattr(settings, limit, seconds)
             late = self.store(store.session_key)
             api.load(late)

@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
 from django.test import Client
 from freezegun import freeze_time
 
@@ -22,6 +23,7 @@ NOW = datetime(2026, 5, 1, 11, tzinfo=timezone.utc)
 @contextmanager
 def shop() -> Iterator[None]:
     """Run the block at a fixed time, with four sessions of a shop's visitors, two of them Ada's."""
+    Session.objects.all().delete()
     users = get_user_model().objects
     ada, _ = users.get_or_create(username="ada")
     bob, _ = users.get_or_create(username="bob")
@@ -54,5 +56,6 @@ def _visitor(user: Any, hours: float, accessed: float, attributes: dict[str, Any
         with stored_session(client):
             for name, value in attributes.items():
                 session.set_attribute(name, value)
+        client.get("/looks/")
     with freeze_time(NOW - timedelta(seconds=accessed)):
         client.get("/looks/")

@@ -65,7 +65,12 @@ class Page:
         client = Client()
         client.force_login(user)
         modules = set(sys.modules)
-        with receivers_restored(), override_settings(**SITE), self._settings:
+        with (
+            chdir(self._fixture("tmp_path")),
+            receivers_restored(),
+            override_settings(**SITE),
+            self._settings,
+        ):
             with stored_session(client):
                 self.names |= {"session_id": session.get_id(), "user": user, "client": client}
             with session_request({"cart": ["tea"]}, user=user) as request:
@@ -145,6 +150,17 @@ class Page:
                 self.printed.append((command, printed))
         else:
             assert_there(words)
+
+
+@contextmanager
+def chdir(folder: Path) -> Iterator[None]:
+    """Let the commands write where it does no harm."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 async def _awaited(code: Any, names: dict[str, Any]) -> None:
