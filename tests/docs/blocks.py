@@ -92,7 +92,7 @@ def commands_of(block: Block) -> list[Command]:
     commands: list[Command] = []
     for number, line in enumerate(block.code.splitlines(), block.line):
         if line.startswith("$ ") or (block.language == "sh" and line.strip()):
-            words = line.removeprefix("$ ").split("  #")[0].rstrip()
+            words = line.removeprefix("$ ").split(" # ")[0].rstrip()
             commands.append(Command(words, [], number + 1))
         elif commands:
             commands[-1].printed.append(line)

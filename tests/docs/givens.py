@@ -24,9 +24,7 @@ NOW = datetime(2026, 5, 1, 11, tzinfo=timezone.utc)
 def shop() -> Iterator[None]:
     """Run the block at a fixed time, with four sessions of a shop's visitors, two of them Ada's."""
     Session.objects.all().delete()
-    users = get_user_model().objects
-    ada, _ = users.get_or_create(username="ada")
-    bob, _ = users.get_or_create(username="bob")
+    ada, bob = user("ada", 1), user("bob", 2)
     with same_keys():
         _visitor(None, 1.1, 8 * 60, {"language": "fr"})
         _visitor(bob, 1.0, 22, {"step": 3})
@@ -34,6 +32,12 @@ def shop() -> Iterator[None]:
         _visitor(ada, 3.0, 190, {"cart": [17, 4], "language": "de"})
     with freeze_time(NOW):
         yield
+
+
+def user(name: str, number: int) -> Any:
+    """Return a user who has the same id in each run."""
+    found, _ = get_user_model().objects.get_or_create(username=name, defaults={"id": number})
+    return found
 
 
 @contextmanager

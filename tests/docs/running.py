@@ -20,7 +20,6 @@ from unittest import mock
 import pytest
 from asgiref.sync import async_to_sync
 from django.conf import global_settings, settings
-from django.contrib.auth import get_user_model
 from django.contrib.auth import signals as auth_signals
 from django.core import checks
 from django.core.management import ManagementUtility
@@ -61,7 +60,7 @@ class Page:
     @contextmanager
     def opened(self) -> Iterator[Page]:
         """Make a session current, and take back at the end what the blocks set up."""
-        user, _ = get_user_model().objects.get_or_create(username="ada")
+        user = givens.user("ada", 1)
         client = Client()
         client.force_login(user)
         modules = set(sys.modules)
