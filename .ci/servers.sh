@@ -1,6 +1,6 @@
 # The servers that the tests need, on loopback, in a directory of their own. Sourced by .ci/run.
-# start_servers DIR starts them, sets postgres_port and mariadb_port, and exports where Redis is;
-# stop_servers stops them.
+# start_servers DIR starts them, sets postgres_port, mariadb_port and valkey_port, and exports where
+# Redis is; stop_servers stops them.
 
 servers_dir=""
 
@@ -11,9 +11,18 @@ install_servers() {
   command -v chromium >/dev/null || missing+=(chromium)
   command -v chromedriver >/dev/null || missing+=(chromium-driver)
   [ -n "$(postgres_programs)" ] || missing+=(postgresql)
-  [ "${#missing[@]}" -eq 0 ] && return
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}"
+  if [ "${#missing[@]}" -gt 0 ]; then
+    apt-get update -qq
+    apt_install "${missing[@]}"
+  fi
+  # Valkey is not in every release of Debian and Ubuntu; where it is, the Redis engine is tested on it.
+  if ! command -v valkey-server >/dev/null && apt-cache show valkey-server >/dev/null 2>&1; then
+    apt_install valkey-server
+  fi
+}
+
+apt_install() {
+  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@"
 }
 
 postgres_programs() {
@@ -82,7 +91,7 @@ start_one_redis() {
   local port=$1 dir=$servers_dir/redis-$1
   shift
   mkdir -p "$dir"
-  redis-server --bind 127.0.0.1 --port "$port" --dir "$dir" --save "" --daemonize yes \
+  "${redis_program:-redis-server}" --bind 127.0.0.1 --port "$port" --dir "$dir" --save "" --daemonize yes \
     --pidfile "$dir/pid" --logfile "$dir/log" "$@" >/dev/null
   wait_for redis-cli -h 127.0.0.1 -p "$port" ping
 }
@@ -92,6 +101,14 @@ start_redis() {
   port=$(free_port)
   start_one_redis "$port"
   export DIRIGIBLE_TEST_REDIS_URL=redis://127.0.0.1:$port/0
+}
+
+# Sets valkey_port; leaves it empty where there is no Valkey.
+start_valkey() {
+  valkey_port=""
+  command -v valkey-server >/dev/null || return 0
+  valkey_port=$(free_port)
+  redis_program=valkey-server start_one_redis "$valkey_port"
 }
 
 # A node's bus listens ten thousand ports above it, so its own port must be a low one.
@@ -113,6 +130,7 @@ start_servers() {
   start_mariadb
   start_redis
   start_redis_cluster
+  start_valkey
 }
 
 stop_servers() {
