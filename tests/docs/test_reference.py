@@ -77,3 +77,5 @@ def test_all_exceptions() -> None:
         if isinstance(value, type) and value.__module__ == exceptions.__name__ and name[0] != "_"
     }
     assert told("exceptions.md", r"`(\w+)`") == known
+    troubleshooting = (DOCS / "troubleshooting.md").read_text()
+    assert not [name for name in known if name not in troubleshooting]
