@@ -110,5 +110,5 @@ def told_in(printed: str) -> str:
     """Return what was printed without what differs from run to run: handles, times, versions."""
     text = re.sub(r"\b[0-9a-f]{12}\b", "<handle>", printed)
     text = re.sub(r"\bin \d+ [dh]\b", "in <time>", text)
-    text = re.sub(r"\b\d+(?:\.\d+)? (?:s|min|h|d) ago\b", "<time> ago", text)
+    text = re.sub(r"\b\d+ (?:s|min|h|d) ago\b| now +", "<time> ago ", text)
     return "\n".join(re.sub(r" +", " ", line).rstrip() for line in text.splitlines())

@@ -71,7 +71,8 @@ class Project:
                     continue
                 printed = self.run(*words)
                 if command.printed:
-                    assert told_in(printed) == told_in("\n".join(command.printed)), str(block)
+                    said = told_in("\n".join(command.printed))
+                    assert told_in(printed) == said, f"{block} prints:\n{printed}"
 
     def _change(self, block: Block) -> None:
         title, *lines = block.code.splitlines()
