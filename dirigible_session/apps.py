@@ -24,4 +24,6 @@ class DirigibleSessionConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks, which importing them does."""
-        from . import checks  # noqa: F401
+        from . import users
+
+        users.connect()

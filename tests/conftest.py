@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = getattr(item, "fixturenames", ())
         if any(name.startswith("redis_") for name in fixtures):
             item.add_marker("server")
-        elif _is_quick(item, fixtures):
+        elif item.get_closest_marker("server") is None and _is_quick(item, fixtures):
             item.add_marker("quick")
 
 

@@ -2,73 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
+from pages.visitors import Visitor
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from .browsers import allow_scripts, ask, assert_readable, axe_violations, chromium, look
 from .demonstration import PATIENCE, serving, until_it_stays_up
 
 pytestmark = pytest.mark.slow
 
 
 PAGES = ["", "basic/", "basic/async/", "cart/", "session/", "plain/", "login/"]
-#: WCAG 2.2, level AA, for text of ordinary size.
-LEAST_CONTRAST = 4.5
-
-CONTRASTS = """
-const luminance = (colour) => {
-  const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map(Number).map((value) => {
-    const share = value / 255;
-    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-  });
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const behind = (element) => {
-  for (let at = element; at; at = at.parentElement) {
-    const colour = getComputedStyle(at).backgroundColor;
-    if (colour !== "rgba(0, 0, 0, 0)") return colour;
-  }
-};
-return [...document.body.querySelectorAll("*")]
-  .filter((element) => [...element.childNodes].some(
-    (node) => node.nodeType === Node.TEXT_NODE && node.data.trim()
-  ))
-  .map((element) => {
-    const both = [getComputedStyle(element).color, behind(element)].map(luminance);
-    return [(Math.max(...both) + 0.05) / (Math.min(...both) + 0.05), element.outerHTML];
-  });
-"""
-
-
-def chromium() -> tuple[str, str]:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    driver = shutil.which("chromedriver")
-    if browser and driver:
-        return browser, driver
-    reason = "needs chromium and chromedriver"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[webdriver.Chrome]:
-    binary, service = chromium()
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    # A sandbox needs what a container often does not give, and shared memory with it.
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(service))
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -81,24 +37,7 @@ def address(driver: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) 
 def _visitor(driver: webdriver.Chrome, address: str) -> None:
     driver.get(address)
     driver.delete_all_cookies()
-    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-
-
-def look(driver: webdriver.Chrome, *, width: int = 1100, scheme: str = "light") -> None:
-    driver.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
-    )
-    driver.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia",
-        {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
-    )
-
-
-def ask(driver: webdriver.Chrome, script: str) -> object:
-    """Run a script of the test's own, on a page that runs none."""
-    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
-    return driver.execute_script(script)
+    allow_scripts(driver, False)
 
 
 def result(driver: webdriver.Chrome) -> str:
@@ -150,10 +89,7 @@ def test_pages_fit_the_screen_and_can_be_read(driver, address, page, width, sche
     look(driver, width=width, scheme=scheme)
     driver.get(f"{address}basic/")
     driver.get(f"{address}{page}")
-    assert ask(driver, "return document.documentElement.scrollWidth - innerWidth") <= 0
-    contrasts = ask(driver, CONTRASTS)
-    assert contrasts
-    assert not [text for contrast, text in contrasts if contrast < LEAST_CONTRAST]
+    assert_readable(driver)
 
 
 def test_a_dark_screen_gets_a_dark_page(driver, address):
@@ -169,3 +105,70 @@ def test_the_browser_has_nothing_to_complain_about(driver, address):
     for page in PAGES:
         driver.get(f"{address}{page}")
     assert not driver.get_log("browser")
+
+
+LINUX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+PHONE = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 "
+    "(KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1"
+)
+
+
+class TestYourSessions:
+    @pytest.fixture(autouse=True)
+    def _logged_in(self, driver: webdriver.Chrome, address: str) -> None:
+        look(driver)
+        linux = self.log_in_elsewhere(address, LINUX)
+        linux.get("/sessions/", "You have ")
+        linux.post("/sessions/end-others/", "Signed out in ")
+        self.phone = self.log_in_elsewhere(address, PHONE)
+        driver.get(f"{address}login/")
+        driver.find_element(By.NAME, "username").send_keys("ada")
+        driver.find_element(By.NAME, "password").send_keys("lovelace")
+        press(driver, ".stack button", lambda text: text == "Welcome, ada.")
+        driver.get(f"{address}sessions/")
+
+    def log_in_elsewhere(self, address: str, user_agent: str) -> Visitor:
+        visitor = Visitor("Ada", address.rstrip("/"), lambda line: None, user_agent)
+        visitor.get("/login/", "")
+        visitor.post("/login/", "Welcome, ada.", username="ada", password="lovelace", next="")
+        return visitor
+
+    def test_says_where_the_visitor_is_logged_in(self, driver):
+        assert result(driver) == "You have 3 sessions."
+        places = [item.text for item in driver.find_elements(By.CSS_SELECTOR, ".places h2")]
+        assert places == ["Chrome on Linux This one", "Safari on iPhone", "Firefox on Linux"]
+
+    def test_signs_out_one_by_keyboard(self, driver):
+        # The last stop is the button of the end of the page, the one before it that of a place.
+        button = driver.find_elements(By.CSS_SELECTOR, ".places button")[1]
+        assert button.accessible_name == "Sign out Safari on iPhone"
+        while driver.switch_to.active_element != button:
+            driver.switch_to.active_element.send_keys(Keys.TAB)
+        assert ask(driver, "return getComputedStyle(document.activeElement).outlineWidth") == "3px"
+        allow_scripts(driver, False)
+        button.send_keys(Keys.ENTER)
+        self._wait(driver, "Signed out there.")
+        assert len(driver.find_elements(By.CSS_SELECTOR, ".places li")) == 2
+        self.phone.get("/", "Welcome, whoever you are.")
+
+    def test_signs_out_everywhere_else(self, driver):
+        press(driver, ".danger", lambda text: text == "Signed out in 2 other places.")
+        assert len(driver.find_elements(By.CSS_SELECTOR, ".places li")) == 1
+        assert not driver.find_elements(By.CSS_SELECTOR, ".danger")
+        self.phone.get("/", "Welcome, whoever you are.")
+
+    def test_signs_out_here(self, driver):
+        press(driver, ".places li[aria-current] button", lambda text: "whoever" in text)
+        assert not driver.get_cookie("sessionid")
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @pytest.mark.parametrize("width", [320, 1100])
+    def test_fits_the_screen_and_gives_axe_nothing_to_say(self, driver, tmp_path, width, scheme):
+        look(driver, width=width, scheme=scheme)
+        assert_readable(driver)
+        assert axe_violations(driver) == []
+
+    def _wait(self, driver: webdriver.Chrome, said: str) -> None:
+        waiting = WebDriverWait(driver, PATIENCE, ignored_exceptions=[WebDriverException])
+        waiting.until(lambda driver: result(driver) == said)

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from dirigible_session import session
+from dirigible_session.inspection import AmbiguousHandle, NotListable
+from dirigible_session.users import end_session as end_session_of
+from dirigible_session.users import end_sessions, sessions_of
 
 from .examples import async_attribute_example, attribute_example, put_into_cart, take_out_of_cart
 from .forms import PRODUCTS, IdleLimitForm, ProductForm
@@ -89,6 +93,42 @@ def end_session(request: HttpRequest) -> HttpResponse:
     """End the visitor's session."""
     session.invalidate()
     return redirect("session")
+
+
+@require_safe
+@login_required
+def sessions_page(request: HttpRequest) -> HttpResponse:
+    """Show where the visitor is logged in."""
+    said = session.remove_attribute("said")
+    try:
+        records, reason = sessions_of(request.user), ""
+    except NotListable as error:
+        records, reason = [], str(error)
+    context = {"records": records, "reason": reason, "said": said}
+    return render(request, "pages/sessions.html", context)
+
+
+@require_POST
+@login_required
+def sign_out_there(request: HttpRequest) -> HttpResponse:
+    """End one session of the visitor's; it may be this one."""
+    try:
+        is_ended = end_session_of(request.user, request.POST.get("handle", ""))
+    except AmbiguousHandle:
+        is_ended = False
+    if not request.user.is_authenticated:
+        return redirect("home")
+    session.set_attribute("said", "Signed out there." if is_ended else "It was signed out already.")
+    return redirect("sessions")
+
+
+@require_POST
+@login_required
+def sign_out_elsewhere(request: HttpRequest) -> HttpResponse:
+    """End all sessions of the visitor's but this one."""
+    count = end_sessions(request.user, keep_current=True)
+    session.set_attribute("said", f"Signed out in {count} other place{'s' * (count != 1)}.")
+    return redirect("sessions")
 
 
 @require_safe

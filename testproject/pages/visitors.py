@@ -72,7 +72,9 @@ class _Redirects(HTTPRedirectHandler):
 class Visitor:
     """One person with a browser of their own."""
 
-    def __init__(self, name: str, address: str, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, name: str, address: str, tell: Callable[[str], None], user_agent: str = "demo"
+    ) -> None:
         """Let ``tell`` hear, a line a visit, what ``name`` does at the site at ``address``."""
         self.name = name
         self.cookies = CookieJar()
@@ -83,6 +85,7 @@ class Visitor:
         self._opener = build_opener(
             ProxyHandler({}), HTTPCookieProcessor(self.cookies), self._redirects
         )
+        self._opener.addheaders = [("User-Agent", user_agent)]
         self._token = ""
 
     def get(self, path: str, expected: str) -> None:

@@ -1,0 +1,252 @@
+"""The sessions of a user: where somebody is logged in, and signing out there.
+
+    from dirigible_session.users import end_sessions, sessions_of
+
+    for record in sessions_of(request.user):
+        print(record.handle, record.last_accessed, record.is_current)
+    end_sessions(request.user, keep_current=True)
+
+A user is given as an object or as its primary key. ``AnonymousUser``, and a user that was never
+saved, have no sessions.
+
+On the engines of this package the sessions of a user are found by index: to list them takes at
+most two statements or round trips, and to end them as many again, however many sessions others
+have. On Django's engines that can be listed, each call reads and decodes all sessions that are
+stored: that is for sites with some thousands of them. Other engines raise NotListable.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import Model
+from django.db.models.signals import post_delete, post_save
+
+from . import handles
+from .conf import conf
+from .current import context
+from .facade import _log_out
+from .inspection import AmbiguousHandle, Inspector, Selection, SessionRecord
+from .signals import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django.dispatch import Signal
+
+    from .stored import State, StoredSession
+
+logger = logging.getLogger("dirigible_session")
+
+#: How often the sessions of a user are listed anew where some changed their id meanwhile.
+TRIES = 5
+#: The shortest handle that a tool takes.
+SHORTEST_HANDLE = 4
+
+
+def sessions_of(user: Any) -> list[SessionRecord]:
+    """Return the live sessions of a user, the one accessed last first.
+
+    ``is_current`` tells which is the session of the current request; outside any request none
+    is. Secrets are stars, as in every record. Neither creates nor changes a session. Raises
+    ValueError if ``user`` can't be a primary key, NotListable if the engine can't tell which
+    sessions there are, StoreFailed if its store does not answer.
+    """
+    user_id = _user_id(user)
+    if user_id is None:
+        return []
+    inspector = Inspector()
+    stored = sorted(_stored(inspector, user_id, state="active"), key=_recency, reverse=True)
+    usernames = {user_id: user.get_username()} if hasattr(user, "get_username") else None
+    current = _current_digest()
+    return [
+        replace(record, is_current=record.digest == current)
+        for record in inspector.records_of(stored, usernames=usernames)
+    ]
+
+
+async def asessions_of(user: Any) -> list[SessionRecord]:
+    """Async twin of :func:`sessions_of`."""
+    return await sync_to_async(sessions_of)(user)
+
+
+def end_session(user: Any, handle: str) -> bool:
+    """End one session, if it is that user's, and return whether this call ended it.
+
+    ``handle`` is what names a session to every tool: its handle, 4 to 40 digits of the digest, or
+    its key. AmbiguousHandle if several sessions of the user match. The session of another user is
+    not ended, nor is it an error to ask for one, or for one that is gone. If it is the session of
+    the current request, the request goes on with a new, empty session, and nobody is logged in.
+    ``session_invalidated`` is sent with the reason ``OPERATOR``. Further errors: see
+    :func:`sessions_of`.
+    """
+    user_id = _user_id(user)
+    if user_id is None:
+        return False
+    inspector = Inspector()
+    named = _named(_stored(inspector, user_id), handle)
+    return bool(named and _end(inspector, named, Reason.OPERATOR))
+
+
+async def aend_session(user: Any, handle: str) -> bool:
+    """Async twin of :func:`end_session`."""
+    return await sync_to_async(end_session)(user, handle)
+
+
+def end_sessions(user: Any, *, keep_current: bool = False) -> int:
+    """End all sessions of a user, or all but the current one, and return how many were live.
+
+    One that ends meanwhile is not counted. With ``keep_current`` the session of the current
+    request stays; NoCurrentRequest outside a request. Without it, the current request goes on with
+    a new, empty session, and nobody is logged in. ``session_invalidated`` is sent for each with
+    the reason ``OPERATOR``. Further errors: see :func:`sessions_of`.
+    """
+    return _end_sessions(user, keep_current, "end_sessions")
+
+
+async def aend_sessions(user: Any, *, keep_current: bool = False) -> int:
+    """Async twin of :func:`end_sessions`."""
+    return await sync_to_async(_end_sessions)(user, keep_current, "aend_sessions")
+
+
+def _end_sessions(user: Any, keep_current: bool, function: str) -> int:
+    if keep_current:
+        context.require(function)
+    user_id = _user_id(user)
+    if user_id is None:
+        return 0
+    return _end_all(user_id, Reason.OPERATOR, keep=_current_digest() if keep_current else None)
+
+
+def _end_all(user_id: str, reason: Reason, keep: str | None = None) -> int:
+    inspector = Inspector()
+    live = 0
+    for _ in range(TRIES):
+        # Those that are over as well: a request that is under way may renew its session.
+        stored = [session for session in _stored(inspector, user_id) if session.digest != keep]
+        ended = _end(inspector, stored, reason)
+        live += sum(session.state == "active" for session in ended)
+        if len(ended) == len(stored):
+            break
+        # The others ended meanwhile, or have another id by now.
+    return live
+
+
+def _end(
+    inspector: Inspector, stored: Sequence[StoredSession], reason: Reason
+) -> list[StoredSession]:
+    ended = inspector.end(stored, reason=reason) if stored else []
+    current = _current_digest()
+    if any(session.digest == current for session in ended):
+        visit = context.require("end_sessions").visit
+        visit.session.flush()
+        _log_out(visit.request)
+    return ended
+
+
+def _user_id(user: Any) -> str | None:
+    """Return what the sessions of a user hold; None for nobody."""
+    model: Any = get_user_model()
+    if isinstance(user, Model):
+        if not isinstance(user, model._meta.concrete_model):
+            raise TypeError(
+                f"dirigible_session: {user!r} is not a user: AUTH_USER_MODEL is "
+                f"{settings.AUTH_USER_MODEL!r}. Pass a user, or a primary key of one."
+            )
+    elif getattr(user, "is_anonymous", False):
+        return None
+    else:
+        try:
+            user = model(pk=model._meta.pk.to_python(user))
+        except ValidationError as error:
+            raise ValueError(
+                f"dirigible_session: {user!r} can't be the primary key of a user."
+            ) from error
+    return None if user.pk is None else str(user._meta.pk.value_to_string(user))
+
+
+def _stored(inspector: Inspector, user_id: str, state: State = "all") -> list[StoredSession]:
+    return list(inspector.sessions(Selection(user_id=user_id, state=state)))
+
+
+def _named(stored: Sequence[StoredSession], name: str) -> list[StoredSession]:
+    """Return the session that a handle or a key names, if it is among these."""
+    digest, prefix = handles.digest(name), name.lower()
+    for session in stored:
+        if session.digest == digest:
+            return [session]
+    if len(prefix) < SHORTEST_HANDLE:
+        return []
+    matches = [session for session in stored if session.digest.startswith(prefix)]
+    if len(matches) > 1:
+        raise AmbiguousHandle(prefix, sorted(session.digest for session in matches))
+    return matches
+
+
+def _recency(stored: StoredSession) -> tuple[float, float, str]:
+    """Return what orders sessions by their last access, then by their login."""
+    times = stored.times
+    if times is None:
+        return 0, 0, stored.digest
+    return times.accessed, times.authenticated or times.created, stored.digest
+
+
+def _current_digest() -> str | None:
+    if not context.is_current():
+        return None
+    session: Any = context.require("sessions_of").visit.session
+    return None if session.session_key is None else handles.digest(session.session_key)
+
+
+# No longer than the user.
+
+
+def end_with_user(*, instance: Any, using: str, **kwargs: Any) -> None:
+    """End the sessions of a user who was deleted or is not active any more.
+
+    Receives ``post_delete`` and ``post_save`` of the user model.
+    """
+    if not conf.end_with_user or not _has_left(instance, **kwargs):
+        return
+    end = partial(_end_left, instance._meta.pk.value_to_string(instance))
+    end()
+    if transaction.get_connection(using).in_atomic_block:
+        # Until it commits, others may still log in as that user.
+        transaction.on_commit(end, using=using)
+
+
+def _has_left(user: Any, *, signal: Signal, raw: bool = False, **kwargs: Any) -> bool:
+    if signal is post_delete:
+        return True
+    fields = kwargs.get("update_fields")
+    is_saved = not raw and not kwargs["created"] and (fields is None or "is_active" in fields)
+    return is_saved and not getattr(user, "is_active", True)
+
+
+def _end_left(user_id: str) -> None:
+    try:
+        _end_all(user_id, Reason.USER)
+    except Exception:
+        # The user can't log in any more, nor does any session say otherwise.
+        logger.exception("The sessions of a user who left could not be ended.")
+
+
+def connect() -> None:
+    """Connect what ends sessions at a login and with the user; for ``AppConfig.ready()``."""
+    if not apps.is_installed("django.contrib.auth"):
+        return
+    user_model: Any = get_user_model()._meta.concrete_model
+    for model in apps.get_models():
+        # Proxies, and models that inherit from the user's, send signals of their own.
+        if issubclass(model, user_model):
+            post_delete.connect(end_with_user, sender=model)
+            post_save.connect(end_with_user, sender=model)
