@@ -24,6 +24,6 @@ class DirigibleSessionConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks, which importing them does."""
-        from . import users
+        from . import checks, users  # noqa: F401
 
         users.connect()
