@@ -26,17 +26,19 @@ from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import transaction
 from django.db.models import Model
 from django.db.models.signals import post_delete, post_save
+from django.utils.module_loading import import_string
 
 from . import handles
-from .conf import conf
-from .current import context
-from .facade import _log_out
+from .conf import PREFIX, conf
+from .current import context, ids
+from .current.visit import Visit
 from .inspection import AmbiguousHandle, Inspector, Selection, SessionRecord
-from .signals import Reason
+from .signals import Reason, login_stored
+from .stored import user_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +69,8 @@ def sessions_of(user: Any) -> list[SessionRecord]:
     inspector = Inspector()
     stored = sorted(_stored(inspector, user_id, state="active"), key=_recency, reverse=True)
     usernames = {user_id: user.get_username()} if hasattr(user, "get_username") else None
-    current = _current_digest()
+    visit = _current_visit()
+    current = None if visit is None else visit.digest
     return [
         replace(record, is_current=record.digest == current)
         for record in inspector.records_of(stored, usernames=usernames)
@@ -122,9 +125,10 @@ def _end_sessions(user: Any, keep_current: bool, function: str) -> int:
     if keep_current:
         context.require(function)
     user_id = _user_id(user)
+    visit = _current_visit() if keep_current else None
     if user_id is None:
         return 0
-    return _end_all(user_id, Reason.OPERATOR, keep=_current_digest() if keep_current else None)
+    return _end_all(user_id, Reason.OPERATOR, keep=None if visit is None else visit.digest)
 
 
 def _end_all(user_id: str, reason: Reason, keep: str | None = None) -> int:
@@ -144,13 +148,17 @@ def _end_all(user_id: str, reason: Reason, keep: str | None = None) -> int:
 def _end(
     inspector: Inspector, stored: Sequence[StoredSession], reason: Reason
 ) -> list[StoredSession]:
-    ended = inspector.end(stored, reason=reason) if stored else []
-    current = _current_digest()
-    if any(session.digest == current for session in ended):
-        visit = context.require("end_sessions").visit
+    visit = _current_visit()
+    current = [s for s in stored if visit is not None and s.digest == visit.digest]
+    ended = inspector.end([s for s in stored if s not in current], reason=reason)
+    if visit is not None and current:
+        visit.end_reason = reason
         visit.session.flush()
-        _log_out(visit.request)
-    return ended
+        if reason is Reason.OPERATOR:
+            # Where the user leaves, the view has yet to say goodbye.
+            ids.log_out(visit.request)
+        visit.notify()
+    return ended + current
 
 
 def _user_id(user: Any) -> str | None:
@@ -200,11 +208,52 @@ def _recency(stored: StoredSession) -> tuple[float, float, str]:
     return times.accessed, times.authenticated or times.created, stored.digest
 
 
-def _current_digest() -> str | None:
+def _current_visit() -> Visit | None:
     if not context.is_current():
         return None
-    session: Any = context.require("sessions_of").visit.session
-    return None if session.session_key is None else handles.digest(session.session_key)
+    visit = context.require("sessions_of").visit
+    visit.load_data()
+    return visit
+
+
+# No more than so many.
+
+
+def limit_sessions(session: Any, **kwargs: Any) -> None:
+    """End the sessions that a user has too many after a login: those accessed longest ago.
+
+    Receives ``login_stored``. Of several logins at once each does this once its session is stored,
+    so the last of them sees all. All go by one order, or two would end each other's session: first
+    come the logins whose request arrived after this one, then this one, then what others accessed.
+    """
+    if not hasattr(type(session), "end_stored"):
+        return
+    user_id = user_id_of(session)
+    most = None if user_id is None else _most_sessions(user_id)
+    if user_id is None or most is None:
+        return
+
+    def rank(stored: StoredSession) -> tuple[bool, float, float, str]:
+        accessed, authenticated, digest = _recency(stored)
+        is_login = digest == session.digest or authenticated > session.times.authenticated
+        return is_login, accessed, authenticated, digest
+
+    inspector = Inspector()
+    stored = sorted(_stored(inspector, user_id, state="active"), key=rank, reverse=True)
+    inspector.end(stored[most:], reason=Reason.LIMIT)
+
+
+def _most_sessions(user_id: str) -> int | None:
+    most = conf.max_per_user
+    if isinstance(most, str):
+        user = get_user_model()._default_manager.get(pk=user_id)
+        most = import_string(most)(user)
+    if most is not None and (not isinstance(most, int) or isinstance(most, bool)):
+        raise ImproperlyConfigured(
+            f"{PREFIX}MAX_PER_USER must be None, a number, or the dotted path of a function that "
+            f"is given the user and returns one of the two, not {most!r}."
+        )
+    return None if most is None else max(most, 1)
 
 
 # No longer than the user.
@@ -242,6 +291,7 @@ def _end_left(user_id: str) -> None:
 
 def connect() -> None:
     """Connect what ends sessions at a login and with the user; for ``AppConfig.ready()``."""
+    login_stored.connect(limit_sessions)
     if not apps.is_installed("django.contrib.auth"):
         return
     user_model: Any = get_user_model()._meta.concrete_model

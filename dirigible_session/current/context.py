@@ -129,7 +129,7 @@ def note_login(request: Any, **kwargs: Any) -> None:
         return
     if STAY in vars(session):
         begin(session, vars(session)[STAY]).logged_in()
-    elif not request.META and not is_current():
+    elif request.method is None and not is_current():
         current = Current(request, request, time.time())
         visit = begin(session, current)
         visit.logged_in()

@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from django.contrib.sessions.backends.base import UpdateError
 from django.utils import timezone
 
 from dirigible_session import lifecycle
@@ -66,7 +67,11 @@ def watched(engine: type[SessionBase]) -> type[SessionBase]:
             if not must_create:
                 visit.load_data()
             visit.complete(must_create)
-            super().save(must_create)
+            try:
+                super().save(must_create)
+            except UpdateError:
+                if not visit.may_be_limited:
+                    raise
             if visit.saved():
                 login_stored.send_robust(visit.engine, session=self, request=visit.request)
             if visit.finished:
@@ -79,7 +84,11 @@ def watched(engine: type[SessionBase]) -> type[SessionBase]:
             if not must_create:
                 await visit.aload_data()
             visit.complete(must_create)
-            await super().asave(must_create)
+            try:
+                await super().asave(must_create)
+            except UpdateError:
+                if not visit.may_be_limited:
+                    raise
             if visit.saved():
                 await login_stored.asend_robust(visit.engine, session=self, request=visit.request)
             if visit.finished:

@@ -348,13 +348,18 @@ class Visit:
 
     def saved(self) -> bool:
         """Note that the session was stored; return whether a user's login was stored with it."""
+        is_last = self.finished or self.once_saved is not None
         if self.once_saved is not None:
             self.once_saved()
-        if not self.finished:
-            return False
-        self.announce()
-        has_login, self.has_login = self.has_login, False
-        return has_login
+        if self.finished:
+            self.announce()
+        has_login, self.has_login = self.has_login, self.has_login and not is_last
+        return has_login and is_last
+
+    @property
+    def may_be_limited(self) -> bool:
+        """Whether a later login may end the session before the one of this request is answered."""
+        return self.has_login and conf.max_per_user is not None
 
     def announce(self) -> None:
         """Note that the session is new and stored, once."""
