@@ -43,13 +43,11 @@ from .stored import user_id_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from django.dispatch import Signal
-
     from .stored import State, StoredSession
 
 logger = logging.getLogger("dirigible_session")
 
-#: How often the sessions of a user are listed anew where some changed their id meanwhile.
+#: How often to list the sessions of a user, where some got another id before they were ended.
 TRIES = 5
 #: The shortest handle that a tool takes.
 SHORTEST_HANDLE = 4
@@ -69,8 +67,7 @@ def sessions_of(user: Any) -> list[SessionRecord]:
     inspector = Inspector()
     stored = sorted(_stored(inspector, user_id, state="active"), key=_recency, reverse=True)
     usernames = {user_id: user.get_username()} if hasattr(user, "get_username") else None
-    visit = _current_visit()
-    current = None if visit is None else visit.digest
+    _, current = _current()
     return [
         replace(record, is_current=record.digest == current)
         for record in inspector.records_of(stored, usernames=usernames)
@@ -125,10 +122,9 @@ def _end_sessions(user: Any, keep_current: bool, function: str) -> int:
     if keep_current:
         context.require(function)
     user_id = _user_id(user)
-    visit = _current_visit() if keep_current else None
     if user_id is None:
         return 0
-    return _end_all(user_id, Reason.OPERATOR, keep=None if visit is None else visit.digest)
+    return _end_all(user_id, Reason.OPERATOR, keep=_current()[1] if keep_current else None)
 
 
 def _end_all(user_id: str, reason: Reason, keep: str | None = None) -> int:
@@ -148,9 +144,10 @@ def _end_all(user_id: str, reason: Reason, keep: str | None = None) -> int:
 def _end(
     inspector: Inspector, stored: Sequence[StoredSession], reason: Reason
 ) -> list[StoredSession]:
-    visit = _current_visit()
-    current = [s for s in stored if visit is not None and s.digest == visit.digest]
-    ended = inspector.end([s for s in stored if s not in current], reason=reason)
+    visit, digest = _current()
+    current = [session for session in stored if session.digest == digest]
+    others = [session for session in stored if session.digest != digest]
+    ended = inspector.end(others, reason=reason)
     if visit is not None and current:
         visit.end_reason = reason
         visit.session.flush()
@@ -159,6 +156,15 @@ def _end(
             ids.log_out(visit.request)
         visit.notify()
     return ended + current
+
+
+def _current() -> tuple[Visit | None, str | None]:
+    """Return the current visit and the digest of its session; None where there is none."""
+    if not context.is_current():
+        return None, None
+    visit = context.require("sessions_of").visit
+    visit.load_data()
+    return visit, visit.digest
 
 
 def _user_id(user: Any) -> str | None:
@@ -208,14 +214,6 @@ def _recency(stored: StoredSession) -> tuple[float, float, str]:
     return times.accessed, times.authenticated or times.created, stored.digest
 
 
-def _current_visit() -> Visit | None:
-    if not context.is_current():
-        return None
-    visit = context.require("sessions_of").visit
-    visit.load_data()
-    return visit
-
-
 # No more than so many.
 
 
@@ -226,11 +224,11 @@ def limit_sessions(session: Any, **kwargs: Any) -> None:
     so the last of them sees all. All go by one order, or two would end each other's session: first
     come the logins whose request arrived after this one, then this one, then what others accessed.
     """
-    if not hasattr(type(session), "end_stored"):
-        return
     user_id = user_id_of(session)
-    most = None if user_id is None else _most_sessions(user_id)
-    if user_id is None or most is None:
+    if conf.max_per_user is None or user_id is None or not hasattr(session, "end_stored"):
+        return
+    most = _most_sessions(user_id)
+    if most is None:
         return
 
     def rank(stored: StoredSession) -> tuple[bool, float, float, str]:
@@ -259,26 +257,33 @@ def _most_sessions(user_id: str) -> int | None:
 # No longer than the user.
 
 
-def end_with_user(*, instance: Any, using: str, **kwargs: Any) -> None:
-    """End the sessions of a user who was deleted or is not active any more.
+def end_with_deleted(instance: Any, using: str, **kwargs: Any) -> None:
+    """End the sessions of a user who was deleted; receives ``post_delete``."""
+    if conf.end_with_user:
+        _end_with(instance, using)
 
-    Receives ``post_delete`` and ``post_save`` of the user model.
-    """
-    if not conf.end_with_user or not _has_left(instance, **kwargs):
+
+def end_with_deactivated(
+    instance: Any,
+    using: str,
+    created: bool,
+    update_fields: frozenset[str] | None,
+    raw: bool = False,
+    **kwargs: Any,
+) -> None:
+    """End the sessions of a user who is not active any more; receives ``post_save``."""
+    if not conf.end_with_user or raw or created or getattr(instance, "is_active", True):
         return
-    end = partial(_end_left, instance._meta.pk.value_to_string(instance))
+    if update_fields is None or "is_active" in update_fields:
+        _end_with(instance, using)
+
+
+def _end_with(user: Any, using: str) -> None:
+    end = partial(_end_left, user._meta.pk.value_to_string(user))
     end()
     if transaction.get_connection(using).in_atomic_block:
         # Until it commits, others may still log in as that user.
         transaction.on_commit(end, using=using)
-
-
-def _has_left(user: Any, *, signal: Signal, raw: bool = False, **kwargs: Any) -> bool:
-    if signal is post_delete:
-        return True
-    fields = kwargs.get("update_fields")
-    is_saved = not raw and not kwargs["created"] and (fields is None or "is_active" in fields)
-    return is_saved and not getattr(user, "is_active", True)
 
 
 def _end_left(user_id: str) -> None:
@@ -298,5 +303,5 @@ def connect() -> None:
     for model in apps.get_models():
         # Proxies, and models that inherit from the user's, send signals of their own.
         if issubclass(model, user_model):
-            post_delete.connect(end_with_user, sender=model)
-            post_save.connect(end_with_user, sender=model)
+            post_delete.connect(end_with_deleted, sender=model)
+            post_save.connect(end_with_deactivated, sender=model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -38,8 +39,14 @@ class Crowd:
         return [future.result() for future in [self._pool.submit(action) for action in actions]]
 
     def leave(self) -> None:
-        for _ in range(self.size * 4):
-            self._pool.submit(connections.close_all)
+        """Close the connections of all threads: none does it twice, since all wait."""
+        barrier = Barrier(self.size)
+
+        def close() -> None:
+            barrier.wait()
+            connections.close_all()
+
+        self.do(*[close] * self.size)
         self._pool.shutdown()
 
 
