@@ -61,16 +61,17 @@ from dirigible_session.lifecycle import Times
 from dirigible_session.stored import from_document
 
 from . import mapping
+from .batch import BatchOperations
 from .data import LoadedData, log_damage
 from .mapping import Delta
-from .operations import Change, Operations, StoredData
+from .operations import Change, StoredData
 
 Engine = TypeVar("Engine", bound="EngineBase")
 
 _DATA = "_session_cache"
 
 
-class EngineBase(Operations, SessionBase):
+class EngineBase(BatchOperations, SessionBase):
     """A session store that loses no update and keeps no usable id; see the module's docstring."""
 
     #: The times are the store's, see ``lifecycle``.

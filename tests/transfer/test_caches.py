@@ -84,7 +84,7 @@ def test_live_sessions_come_over_with_their_end(new: str) -> None:
     key = stored(_auth_user_id="7", cart=[1])
     short = stored(n=1, **{lifecycle.EXPIRY_KEY: HOUR})
     before = time.time()
-    assert migrate().startswith("Copied 2 sessions")
+    assert migrate().startswith("Copied 2,")
     store = store_of(new, key)
     assert dict(store.items()) == {"_auth_user_id": "7", "cart": [1]}
     ended = store_of(new, short)
@@ -100,8 +100,8 @@ def test_a_second_run_takes_over_what_was_written_and_ended_since(new: str) -> N
     change(new, used, by="new")
     store_of(CACHE, ended).delete()
     assert migrate() == (
-        "Copied 0 sessions, took over 1 again, ended 1; 1 were unchanged, 1 are the new engine's, "
-        "0 could not be read.\n"
+        "Copied 0, updated 1, ended 1, unchanged 1, skipped 1 (changed in the new engine), "
+        "unreadable 0.\n"
     )
     found = [dict(store_of(new, key).items()) for key in (same, changed, used, ended)]
     assert found == [{"n": 0}, {"n": 1, "by": "old"}, {"n": 2, "by": "new"}, {}]
@@ -120,4 +120,4 @@ def test_a_session_past_its_interval_is_not_copied(new: str) -> None:
     now = time.time()
     times = lifecycle.Times(now - 3 * HOUR, now - 2 * HOUR).as_record()
     stored(n=1, **{lifecycle.TIMES_KEY: times, lifecycle.EXPIRY_KEY: HOUR})
-    assert migrate().startswith("Copied 0 sessions")
+    assert migrate().startswith("Copied 0,")

@@ -13,7 +13,7 @@ would still know a session that was ended, and not yet one that has just logged 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +24,7 @@ from django.db.models import F, Q, QuerySet
 
 from dirigible_session.backends import mapping
 from dirigible_session.backends.base import EngineBase
+from dirigible_session.backends.batch import Copies
 from dirigible_session.backends.mapping import Texts
 from dirigible_session.backends.operations import Change, StoredData
 from dirigible_session.exceptions import SessionConflict
@@ -48,6 +49,7 @@ class SessionStore(EngineBase):
 
     can_list = True
     reads_whole = True
+    is_transactional = True
 
     @classmethod
     def get_model_class(cls) -> type[AbstractSession]:
@@ -96,12 +98,9 @@ class SessionStore(EngineBase):
 
     def _insert(self, digest: str, texts: Texts, times: Times) -> Row | None:
         row = self._row_of(texts, times, version=0)
-        instance = self.create_model_instance(row.parsed())
-        for name, value in {"digest": digest, **self._columns(row)}.items():
-            setattr(instance, name, value)
         try:
             with self._savepoint():
-                instance.save(force_insert=True, using=self._using())
+                self._instance(digest, row).save(force_insert=True, using=self._using())
         except IntegrityError:
             if self._has(digest):
                 return None
@@ -229,6 +228,12 @@ class SessionStore(EngineBase):
             if not hasattr(value, "as_sql")
         }
 
+    def _instance(self, digest: str, row: Row) -> AbstractSession:
+        instance = self.create_model_instance(row.parsed())
+        for name, value in {"digest": digest, **self._columns(row)}.items():
+            setattr(instance, name, value)
+        return instance
+
     def _values(self, row: Row, change: Change) -> dict[str, Any]:
         """Return what an UPDATE has to set."""
         columns = self._columns(row) | self._further_columns(row)
@@ -242,6 +247,29 @@ class SessionStore(EngineBase):
             value_of(row.texts, EXPIRY_KEY), replace(row.times, accessed=accessed)
         )
         return {"accessed": accessed} | ends(expires)
+
+    # Many at once, see `backends.batch`.
+
+    def _read_many(self, digests: Iterable[str]) -> dict[str, StoredData]:
+        rows = self._rows().filter(digest__in=list(digests)).values_list("digest", *COLUMNS)
+        return {digest: Row.of(*columns) for digest, *columns in rows}
+
+    def _publish(self, digests: Iterable[str]) -> set[str]:
+        return set(self._rows().filter(digest__in=list(digests)).values_list("digest", flat=True))
+
+    def _stage(self, copies: Copies) -> set[str]:
+        taken = self._publish(copies)
+        new = {digest: copy for digest, copy in copies.items() if digest not in taken}
+        instances = []
+        for digest, (texts, times) in new.items():
+            instances.append(self._instance(digest, self._row_of(texts, times, version=0)))
+        try:
+            with self._savepoint():
+                self._rows().bulk_create(instances)
+        except (IntegrityError, ValueError):
+            # A rival stored one of them, or the model inherits from another one with a table.
+            return super()._stage(new)
+        return set(new)
 
     # The readers.
 

@@ -17,6 +17,7 @@ from dirigible_session.backends.operations import Change, StoredData
 from dirigible_session.lifecycle import Times
 
 from . import operations
+from .batch import RedisBatch
 from .client import adrive, drive, target
 from .listing import RedisListing
 from .operations import Site
@@ -24,7 +25,7 @@ from .record import StoredHash
 from .scripts import Operation
 
 
-class SessionStore(RedisListing, EngineBase):
+class SessionStore(RedisListing, RedisBatch, EngineBase):
     """A session in Redis."""
 
     can_list = True

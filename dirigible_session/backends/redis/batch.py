@@ -1,0 +1,128 @@
+"""Operations on many sessions at once, which share their round trips."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from dirigible_session.backends.batch import Copies, Replacements
+from dirigible_session.backends.operations import StoredData
+
+from . import operations as single
+from .client import drive
+from .operations import Site
+from .scripts import Call, Operation, Script, T
+from .url import Keys
+
+#: Give a staged copy the key of its session.
+#:
+#: KEYS: the copy, the session. Returns 1 if the session is there then: a second try, after a
+#: connection broke, finds it there.
+PUBLISH = Script("""\
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('RENAMENX', KEYS[1], KEYS[2])
+  redis.call('DEL', KEYS[1])
+end
+return redis.call('HEXISTS', KEYS[2], 'accessed')
+""")
+
+
+class StagedKeys(Keys):
+    """The names of the keys of staged copies: in a cluster, each in the slot of its session."""
+
+    __slots__ = ()
+
+    def session(self, digest: str) -> bytes:
+        """Return the key of a staged copy, which no request looks for."""
+        return self.prefix.encode() + b"{" + super().session(digest) + b"}"
+
+
+class RedisBatch(ABC):
+    """What ``sessions_migrate`` asks of the engine."""
+
+    @abstractmethod
+    def _site(self) -> Site:
+        """Return what the operations of this store have in common."""
+
+    def _read_many(self, digests: Iterable[str]) -> dict[str, StoredData]:
+        site = self._site()
+        found = _each({digest: single.read(site, digest) for digest in digests})
+        return {digest: stored for digest, stored in found.items() if stored is not None}
+
+    def _stage(self, copies: Copies) -> set[str]:
+        site = self._site()
+        staged = site._replace(keys=StagedKeys(site.keys.prefix))
+        there = _each({digest: single.has(site, digest) for digest in copies})
+        new = {digest: copy for digest, copy in copies.items() if not there[digest]}
+        _each({digest: _delete(staged.keys.session(digest)) for digest in new})
+        _each({digest: single.insert(staged, digest, *copy) for digest, copy in new.items()})
+        return set(new)
+
+    def _publish(self, digests: Iterable[str]) -> set[str]:
+        keys = self._site().keys
+        staged = StagedKeys(keys.prefix)
+        published = _each(
+            {
+                digest: _publication(staged.session(digest), keys.session(digest))
+                for digest in digests
+            }
+        )
+        return {digest for digest, is_there in published.items() if is_there}
+
+    def _replace_many(self, replacements: Replacements) -> set[str]:
+        site = self._site()
+        replaced = _each(
+            {
+                digest: single.replace_if(site, digest, *replacement)
+                for digest, replacement in replacements.items()
+            }
+        )
+        return {digest for digest, is_replaced in replaced.items() if is_replaced}
+
+    def _remove_many(self, found: Mapping[str, StoredData]) -> set[str]:
+        site = self._site()
+        removed = _each(
+            {digest: single.remove_if(site, digest, stored) for digest, stored in found.items()}
+        )
+        return {digest for digest, is_removed in removed.items() if is_removed}
+
+
+def _delete(key: bytes) -> Operation[None]:
+    yield [Call(("DEL", key))]
+
+
+def _publication(staged: bytes, session: bytes) -> Operation[bool]:
+    (is_there,) = yield [Call((2, staged, session), PUBLISH)]
+    return bool(is_there)
+
+
+def _each(operations: Mapping[str, Operation[T]]) -> dict[str, T]:
+    """Do operations side by side and return their results, by their digests."""
+    return dict(zip(operations, drive(together(list(operations.values()))), strict=True))
+
+
+def together(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
+    """Do operations side by side: what each asks for next shares a round trip."""
+    results: dict[int, T] = {}
+    answers: dict[int, Any] = dict.fromkeys(range(len(operations)))
+    while answers:
+        asked: dict[int, Sequence[Call]] = {}
+        for place, given in answers.items():
+            step = _next_step(operations[place], given)
+            if isinstance(step, StopIteration):
+                results[place] = step.value
+            else:
+                asked[place] = step
+        if asked:
+            all_answers = iter((yield [call for calls in asked.values() for call in calls]))
+        answers = {n: list(islice(all_answers, len(calls))) for n, calls in asked.items()}
+    return [results[place] for place in range(len(operations))]
+
+
+def _next_step(operation: Operation[T], answers: Any) -> Sequence[Call] | StopIteration:
+    try:
+        return operation.send(answers)
+    except StopIteration as done:
+        return done

@@ -1,0 +1,40 @@
+"""Whether what an engine stores may be encrypted, as far as its serializer tells."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.backends.cache import SessionStore as CacheStore
+from django.core.cache import caches
+from django.core.signing import JSONSerializer
+
+_PROBE = {"probe": 1}
+
+
+def odd_serializer_of(store_class: type[Any]) -> str | None:
+    """Return the path of what an engine stores sessions with; None if it is a plain one.
+
+    Plain are Django's JSON and pickle, however the class that pickles is named. A subclass of
+    Django's serializer is not: it may encrypt.
+    """
+    if store_class.encode is not SessionBase.encode:
+        return f"{store_class.__module__}.{store_class.__qualname__}.encode"
+    serializer = _of_cache() if issubclass(store_class, CacheStore) else store_class().serializer()
+    if type(serializer) is JSONSerializer or _pickles(serializer):
+        return None
+    return f"{type(serializer).__module__}.{type(serializer).__qualname__}"
+
+
+def _of_cache() -> Any:
+    """Return the serializer of the cache that holds the sessions, of Django's or django-redis."""
+    cache: Any = caches[settings.SESSION_CACHE_ALIAS]
+    holder = getattr(cache, "client", None) or getattr(cache, "_cache", None)
+    return getattr(holder, "_serializer", None)
+
+
+def _pickles(serializer: Any) -> bool:
+    protocols = range(pickle.HIGHEST_PROTOCOL + 1)
+    return serializer.dumps(_PROBE) in [pickle.dumps(_PROBE, number) for number in protocols]
