@@ -197,7 +197,7 @@ def test_a_target_that_takes_no_writes(settings, monkeypatch):
         raise StoreUnavailable("Redis has no memory left.")
 
     settings.SESSION_ENGINE = OWN
-    monkeypatch.setattr("dirigible_session.transfer.Move.run", fail)
+    monkeypatch.setattr("dirigible_session.transfer.Transfer.run", fail)
     said = reason("sessions_migrate", f"--from={STOCK}db")
     assert said == "The sessions can't be copied: Redis has no memory left."
 
