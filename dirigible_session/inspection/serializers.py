@@ -14,11 +14,11 @@ from django.core.signing import JSONSerializer
 _PROBE = {"probe": 1}
 
 
-def odd_serializer_of(store_class: type[Any]) -> str | None:
-    """Return the path of what an engine stores sessions with; None if it is a plain one.
+def unknown_serializer_of(store_class: type[Any]) -> str | None:
+    """Return the path of what an engine stores sessions with, unless it is known not to encrypt.
 
-    Plain are Django's JSON and pickle, however the class that pickles is named. A subclass of
-    Django's serializer is not: it may encrypt.
+    Known are Django's JSON serializer, and what pickles, whatever its name. A subclass of Django's
+    serializer is not: it may encrypt.
     """
     if store_class.encode is not SessionBase.encode:
         return f"{store_class.__module__}.{store_class.__qualname__}.encode"

@@ -19,8 +19,10 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from dirigible_session import handles, lifecycle, transfer
+from dirigible_session.inspection.readers import database
 from dirigible_session.lifecycle import TIMES_KEY
 from dirigible_session.models import MigratedSession, Session
+from dirigible_session.transfer.plan import Counts
 
 pytestmark = pytest.mark.django_db
 
@@ -449,6 +451,15 @@ class Waiting:
             self._happens()
 
 
+def test_a_copy_of_what_can_not_be_read_any_more_is_not_ended(settings: Any) -> None:
+    settings.SESSION_ENGINE = NEW
+    key = stored(STOCK + "db", a=1)
+    migrate(STOCK + "db")
+    OldSession.objects.update(session_data="damaged")
+    assert "ended 0, unchanged 0, skipped 0 " in migrate(STOCK + "db")
+    assert content(key) == {"a": 1}
+
+
 @pytest.mark.parametrize("step", ["_replace_many", "_remove_many"])
 def test_a_run_waits_for_a_database_that_is_locked(
     settings: Any, monkeypatch: pytest.MonkeyPatch, step: str
@@ -470,6 +481,30 @@ def test_a_run_waits_for_a_database_that_is_locked(
     run.run()
     assert waiting.waited == 3
     assert (run.counts.updated, run.counts.ended) == (1, 1)
+
+
+def test_a_walk_goes_on_where_a_lock_stopped_it(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.SESSION_ENGINE = NEW
+    for number in range(5):
+        stored(STOCK + "db", a=number)
+    monkeypatch.setattr(database, "CHUNK", 2)
+    rows = database.DatabaseReader._rows
+    reads: list[Any] = []
+
+    def locked_at_the_second(self: Any, query: Any) -> Any:
+        reads.append(query)
+        if len(reads) == 2:
+            raise OperationalError("database is locked")
+        return rows(self, query)
+
+    monkeypatch.setattr(database.DatabaseReader, "_rows", locked_at_the_second)
+    waiting = Waiting(0, None)
+    run = transfer.Transfer(STOCK + "db", store_of(NEW), now=time.time(), wait=waiting)
+    run.run()
+    assert waiting.waited == transfer.PAUSE
+    assert run.counts == Counts(copied=5)
 
 
 def test_a_database_that_stays_locked_ends_the_run(

@@ -20,7 +20,8 @@ from dirigible_session.inspection.readers import store_class_of
 from dirigible_session.management.options import reasons
 from dirigible_session.management.output import write_out
 from dirigible_session.stored import StoredSession
-from dirigible_session.transfer import Counts, Transfer
+from dirigible_session.transfer import Transfer
+from dirigible_session.transfer.plan import Counts
 
 INTERRUPTED = 130
 

@@ -2,9 +2,9 @@
 
 It can be stopped at any moment and run again, and it is meant to be: once before the site changes
 engines, to copy most sessions, and again right after, to copy the rest. What it copied it
-remembers in :class:`~.models.MigratedSession`. A session that the new engine wrote or ended is no
-longer what was copied, and is left alone from then on. A copy that nobody used is ended when its
-original was.
+remembers in :class:`~dirigible_session.models.MigratedSession`. A session that the new engine wrote
+or ended is no longer what was copied, and is left alone from then on. A copy that nobody used is
+ended when its original was.
 
 A row of the memory is about two engines, and is used between these two, in either direction. A
 session that is copied on to a third engine is remembered for the last of its ways only.
@@ -32,34 +32,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from hashlib import blake2b
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.db import OperationalError, router, transaction
 from django.db.models import Q
 
-from .backends import mapping
-from .backends.base import EngineBase
-from .backends.mapping import Texts
-from .handles import DIGEST_SIZE
-from .inspection import Inspector, Selection
-from .inspection.errors import InspectionError
-from .inspection.serializers import odd_serializer_of
-from .lifecycle import EXPIRY_KEY, TIMES_KEY, Times, fixed_end
-from .stored import StoredSession
+from dirigible_session.backends import mapping
+from dirigible_session.backends.base import EngineBase
+from dirigible_session.inspection import Inspector
+from dirigible_session.inspection.errors import InspectionError, StoreFailed
+from dirigible_session.inspection.records import Reporter
+from dirigible_session.inspection.serializers import unknown_serializer_of
+from dirigible_session.stored import Query, StoredSession
+
+from .plan import Counts, Original, Plan, fingerprint, is_as_written
 
 if TYPE_CHECKING:
-    from .backends.operations import StoredData
-    from .models import MigratedSession
+    from dirigible_session.backends.operations import StoredData
+    from dirigible_session.models import MigratedSession
 
 #: So many sessions, or so many bytes of them as stored, are copied together.
 BATCH = 100
 BATCH_BYTES = 1_000_000
 #: Seconds that Redis keeps a copy once it is over.
 GRACE = 7 * 24 * 60 * 60
-#: The last access that is derived from the expiry in a cache varies by some seconds.
-JITTER = 5
 #: Seconds to wait for a SQLite database that another process has locked, and between two tries.
 PATIENCE = 60.0
 PAUSE = 1.0
@@ -73,97 +70,28 @@ class MayBeEncrypted(InspectionError):
     """The old engine stores sessions in a way that is neither Django's JSON nor pickle."""
 
 
-@dataclass
-class Counts:
-    """What became of the sessions that were found."""
+class Patience:
+    """A context manager that waits if SQLite's database is locked; then enter it again.
 
-    copied: int = 0
-    #: Written to in the old engine since they were copied, and copied again.
-    updated: int = 0
-    #: Their originals were ended, and nobody had used the copies.
-    ended: int = 0
-    #: As they were when they were copied.
-    unchanged: int = 0
-    #: The new engine wrote or ended them since they were copied, or had them already.
-    skipped: int = 0
-    unreadable: int = 0
+    Other databases wait by themselves.
+    """
 
-    def add(self, other: Counts) -> None:
-        """Add other counts to these."""
-        for name, count in vars(other).items():
-            setattr(self, name, getattr(self, name) + count)
+    def __init__(self, wait: Callable[[float], None]) -> None:
+        self._wait = wait
+        #: Seconds. When it is PATIENCE, the error is raised.
+        self.waited = 0.0
 
+    def __enter__(self) -> None:
+        """Try."""
 
-@dataclass(frozen=True)
-class Original:
-    """A session of the old engine as the new one would keep it."""
-
-    digest: str
-    texts: Texts
-    times: Times
-    source: str
-
-    @classmethod
-    def of(cls, stored: StoredSession, *, cookie_age: int, now: float) -> Original:
-        """Return it; one of UNFIT if JSON can't hold it."""
-        data = {name: value for name, value in (stored.data or {}).items() if name != TIMES_KEY}
-        texts = mapping.to_texts(data)
-        times = stored.times
-        if times is None:
-            # It was last accessed when its end was last calculated.
-            interval = None if fixed_end(data) else data.get(EXPIRY_KEY) or cookie_age
-            known = stored.expires is not None and interval is not None
-            seen = min(now, stored.expires - interval) if known else now  # type: ignore[operator]
-            times = Times(seen, seen)
-        calculated = "" if stored.expires is None else str(round(stored.expires))
-        if stored.times is not None:
-            calculated = repr(stored.times)
-        return cls(stored.digest, texts, times, fingerprint(texts, calculated))
-
-
-def fingerprint(texts: Texts, times: str = "") -> str:
-    """Return a digest of attributes, and of times."""
-    whole = mapping.to_document(texts) + times
-    return blake2b(whole.encode(), digest_size=DIGEST_SIZE).hexdigest()
-
-
-@dataclass
-class Plan:
-    """What to do with the sessions of a batch."""
-
-    copies: dict[str, Original] = field(default_factory=dict)
-    updates: dict[str, Original] = field(default_factory=dict)
-    #: What the new engine has already, and the memory does not know well.
-    as_they_are: dict[str, Original] = field(default_factory=dict)
-    #: What the memory and the new engine have of the sessions.
-    known: Mapping[str, MigratedSession] = field(default_factory=dict)
-    found: Mapping[str, StoredData] = field(default_factory=dict)
-    counts: Counts = field(default_factory=Counts)
-
-    def add(self, original: Original) -> None:
-        """Decide what to do with a session."""
-        row, stored = self.known.get(original.digest), self.found.get(original.digest)
-        if stored is None:
-            if row is None:
-                self.copies[original.digest] = original
-            else:
-                # The new engine ended it.
-                self.counts.skipped += 1
-            return
-        is_same = fingerprint(original.texts) == fingerprint(stored.texts)
-        is_copy = is_same if row is None else is_as_written(stored, row)
-        if not is_copy:
-            self.counts.skipped += 1
-        elif is_same and original.times.accessed - stored.times.accessed < JITTER:
-            self.counts.unchanged += 1
-            self.as_they_are[original.digest] = original
-        else:
-            self.updates[original.digest] = original
-
-
-def is_as_written(stored: StoredData, row: MigratedSession) -> bool:
-    """Return whether the new engine still has what it was given."""
-    return fingerprint(stored.texts) in (row.content, row.pending)
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
+        """Wait, and return whether it is worth another try."""
+        is_lock = isinstance(error, (OperationalError, StoreFailed)) and "is locked" in str(error)
+        if not is_lock or self.waited >= PATIENCE:
+            return False
+        self._wait(PAUSE)
+        self.waited += PAUSE
+        return True
 
 
 class Transfer:
@@ -185,7 +113,7 @@ class Transfer:
         grows by the digest of each session. InspectionError if the sessions can't be listed,
         MayBeEncrypted if they may be encrypted.
         """
-        from .models import MigratedSession
+        from dirigible_session.models import MigratedSession
 
         self.counts = Counts()
         #: The digests of sessions that JSON can't hold, and why.
@@ -202,39 +130,43 @@ class Transfer:
         self._seen: set[str] = set()
         self._memory: Any = MigratedSession
         self._using = router.db_for_write(MigratedSession)
-        self._cookie_age = self.inspector.store_class().get_session_cookie_age()
-        odd = None if plain else self._odd_serializer()
-        if odd is not None:
-            raise MayBeEncrypted(
-                f"{odd} is neither Django's JSON serializer nor pickle, so what {origin} stores "
-                f"may be encrypted. {self._into} stores plain JSON: nothing was copied. To copy "
-                "the sessions in plain text, use --plain."
-            )
-
-    def _odd_serializer(self) -> str | None:
         store_class = self.inspector.store_class
-        return None if issubclass(store_class, EngineBase) else odd_serializer_of(store_class)
+        self._cookie_age = store_class().get_session_cookie_age()
+        is_plain = plain or issubclass(store_class, EngineBase)
+        serializer = None if is_plain else unknown_serializer_of(store_class)
+        if serializer is not None:
+            raise MayBeEncrypted(
+                f"{serializer} is neither Django's JSON serializer nor pickle, so the sessions of "
+                f"{origin} may be encrypted. {self._into} stores plain JSON: nothing was copied. "
+                "To copy them in plain text, use --plain."
+            )
 
     def run(self, watch: Watch = iter) -> None:
         """Copy all sessions that are to be copied; ``watch`` is given them and passes them on."""
-        live = self.inspector.sessions(Selection(state="active"), now=self._now)
-        for batch in _batches(watch(live)):
+        for batch in _batches(watch(self._live())):
             self._patiently(self._copy, batch)
         # Only now that the old engine was read to its end, what it no longer has is known.
         for rows in self._gone():
             self._patiently(self._end, rows)
 
-    def _patiently(self, work: Callable[[Any], None], batch: Any) -> None:
-        waited = 0.0
+    def _live(self) -> Iterator[StoredSession]:
+        """Walk the sessions of the old engine that are not over."""
+        reporter = Reporter(cookie_age=self._cookie_age, now=self._now)
+        query = Query(now=self._now, state="active")
+        patience = Patience(self._wait)
         while True:
-            try:
+            with patience:
+                for stored in self.inspector.stored(query):
+                    patience.waited, query = 0.0, replace(query, after=stored.position or None)
+                    if reporter.judge(stored).state != "expired":
+                        yield stored
+                return
+
+    def _patiently(self, work: Callable[[Any], None], batch: Any) -> None:
+        patience = Patience(self._wait)
+        while True:
+            with patience:
                 return work(batch)
-            except OperationalError as error:
-                # SQLite's only: other databases wait by themselves.
-                if "is locked" not in str(error) or waited >= PATIENCE:
-                    raise
-            self._wait(PAUSE)
-            waited += PAUSE
 
     # Copying.
 
@@ -250,37 +182,35 @@ class Transfer:
         else:
             self._write_in_steps(plan)
         self.counts.add(plan.counts)
+        self.refusals += plan.refusals
 
     def _planned(self, batch: list[StoredSession]) -> Plan:
-        refusals: list[tuple[str, str]] = []
-        unreadable = sum(stored.state == "unreadable" for stored in batch)
-        originals = [self._original(stored, refusals) for stored in batch]
         # Redis may give one twice.
-        by_digest = {one.digest: one for one in originals if one and one.digest not in self._seen}
-        rows = self._rows().in_bulk(list(by_digest))
-        known = {digest: row for digest, row in rows.items() if self._is_of_use(row)}
-        plan = Plan(known=known, counts=Counts(unreadable=unreadable))
-        open_ones = []
-        for digest, original in by_digest.items():
-            row = known.get(digest)
-            if row is not None and row.source == original.source and not row.pending:
-                plan.counts.unchanged += row.seen < self._now
-            else:
-                open_ones.append(original)
-        plan.found = self._found([original.digest for original in open_ones], known)
-        for original in open_ones:
+        there = {stored.digest: stored for stored in batch if stored.digest not in self._seen}
+        rows = self._rows().in_bulk(list(there))
+        plan = Plan(known={digest: row for digest, row in rows.items() if self._is_of_use(row)})
+        changed = []
+        for original in filter(None, [self._original(one, plan) for one in there.values()]):
+            row = plan.known.get(original.digest)
+            if row is None or row.source != original.source or row.pending:
+                changed.append(original)
+            elif row.seen < self._now:
+                plan.counts.unchanged += 1
+        plan.found = self._found([original.digest for original in changed], plan.known)
+        for original in changed:
             plan.add(original)
-        self.refusals += refusals
         return plan
 
-    def _original(self, stored: StoredSession, refusals: list[tuple[str, str]]) -> Original | None:
+    def _original(self, stored: StoredSession, plan: Plan) -> Original | None:
+        """Return the session as it would be copied; None if it can't be, or is over."""
         if stored.state == "unreadable":
+            plan.counts.unreadable += 1
             return None
         try:
             original = Original.of(stored, cookie_age=self._cookie_age, now=self._now)
             end = self._target.end_of(stored.data or {}, original.times)
         except UNFIT as error:
-            refusals.append((stored.digest, str(error)))
+            plan.refusals.append((stored.digest, str(error)))
             return None
         # Times that were derived may be over by a limit that the old engine can't apply.
         return None if end is not None and end <= self._now else original
@@ -326,6 +256,8 @@ class Transfer:
         """Do what is planned in a store that has no part in a transaction."""
         staged = {digest: plan.copies[digest] for digest in self._stage(plan)}
         self._remember(plan, plan.as_they_are, staged | plan.updates)
+        if not staged and not plan.updates:
+            return
         published = self._target._publish(staged) if staged else set()
         updated = self._replace(plan)
         written = {d: plan.copies[d] for d in published} | {d: plan.updates[d] for d in updated}
