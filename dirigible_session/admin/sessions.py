@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,12 +32,14 @@ from dirigible_session.inspection import (
     NotListable,
     Selection,
     SessionRecord,
+    UnknownPosition,
     find_user_id,
 )
+from dirigible_session.inspection.inspector import Page
 from dirigible_session.models import Session
+from dirigible_session.stored import StoredSession
 
 from .filters import HANDLE, Filters
-from .reading import Page, end_page, page
 from .rows import Row, Users, attributes_shown, idle_limit
 from .users import offer_on_users
 
@@ -50,6 +52,8 @@ else:
     Base = admin.ModelAdmin
 
 TEMPLATES = "admin/dirigible_session/session"
+
+NOTHING = Page(records=[], next=None, read=0)
 
 #: Sessions that are ended between two looks at the clock.
 BATCH = 100
@@ -132,10 +136,8 @@ class SessionAdmin(Base):
         try:
             filters = Filters.of(request.GET)
         except ValueError:
-            self.message_user(request, gettext("The filters made no sense."), messages.WARNING)
-            return HttpResponseRedirect(request.path)
-        found = page(
-            Inspector(),
+            return self._started_anew(request)
+        found = Inspector().page(
             filters.selection,
             after=filters.after or None,
             limit=self.list_per_page,
@@ -210,32 +212,38 @@ class SessionAdmin(Base):
         return HttpResponseRedirect(request.get_full_path())
 
     def _asked_of_selected(self, request: HttpRequest, digests: Sequence[str]) -> HttpResponse:
-        found = page(
-            Inspector(),
-            Selection(state="all"),
-            digests=digests,
-            limit=len(digests),
-            seconds=self.seconds,
-        )
+        inspector = Inspector()
+        records: list[SessionRecord] = []
+        for selection, bounds in self._where_selected(request, digests):
+            if len(records) < len(digests):
+                records += inspector.page(selection, **bounds).records
         return self._page(
             request,
             "delete_selected_confirmation",
             title=_("End sessions"),
-            rows=self._rows(request, found.records, self._users(request)),
+            rows=self._rows(request, _each_once(records), self._users(request)),
             back=request.get_full_path(),
             action_checkbox_name=ACTION_CHECKBOX_NAME,
         )
 
     def _end_selected(self, request: HttpRequest, digests: Sequence[str]) -> None:
-        ended = end_page(
-            Inspector(),
-            Selection(state="all"),
-            digests=digests,
-            limit=len(digests),
-            seconds=self.seconds,
-        )
-        self._log([session.digest for session in ended.records], request)
-        self._tell_ended(request, len(ended.records))
+        inspector = Inspector()
+        ended: list[StoredSession] = []
+        for selection, bounds in self._where_selected(request, digests):
+            if len(ended) < len(digests):
+                ended += inspector.end_page(selection, **bounds).sessions
+        self._log(ended, request)
+        self._tell_ended(request, len(ended))
+
+    def _where_selected(
+        self, request: HttpRequest, digests: Sequence[str]
+    ) -> Iterator[tuple[Selection, dict[str, Any]]]:
+        """Give where to look for sessions: from their page of the list on, then everywhere."""
+        selection = Selection(state="all", digests=tuple(digests))
+        starts = dict.fromkeys((request.GET.get("after") or None, None))
+        for after in starts:
+            seconds = self.seconds / len(starts)
+            yield selection, {"after": after, "limit": len(digests), "seconds": seconds}
 
     # One session.
 
@@ -295,26 +303,34 @@ class SessionAdmin(Base):
                 back=rows[0].address,
                 **(extra_context or {}),
             )
-        ended = end_page(Inspector(), Selection(state="all", session=record.digest), limit=1)
-        self._log([session.digest for session in ended.records], request)
-        self._tell_ended(request, len(ended.records))
+        ended = (
+            Inspector()
+            .end_page(
+                Selection(state="all", digests=(record.digest,)),
+                after=request.GET.get("after"),
+                limit=1,
+                seconds=self.seconds,
+            )
+            .sessions
+        )
+        self._log(ended, request)
+        self._tell_ended(request, len(ended))
         return HttpResponseRedirect(self._after_an_end(request))
 
     def _read_one(self, named: str, request: HttpRequest | None = None) -> Page:
         """Look for one session by its handle, digest or key; of an address by a digest only."""
         if request is not None and not _PREFIX.fullmatch(named):
-            return Page()
+            return NOTHING
         after = None if request is None else request.GET.get("after")
         try:
-            return page(
-                Inspector(),
+            return Inspector().page(
                 Selection(state="all", session=named),
                 after=after,
                 limit=1,
                 seconds=self.seconds,
             )
         except NoSuchSession:
-            return Page()
+            return NOTHING
 
     def _not_found(self, request: HttpRequest, found: Page) -> HttpResponse:
         read = request.GET.get("read", "0")
@@ -375,9 +391,9 @@ class SessionAdmin(Base):
         ended, read = _number(request.POST.get("ended")), _number(request.POST.get("read"))
         while remaining and (left := end - time.monotonic()) > 0:
             selection = Selection(state="all", user_id=remaining[0])
-            step = end_page(inspector, selection, after=after, limit=BATCH, seconds=left)
-            self._log([session.digest for session in step.records], request)
-            ended += len(step.records)
+            step = inspector.end_page(selection, after=after, limit=BATCH, seconds=left)
+            self._log(step.sessions, request)
+            ended += len(step.sessions)
             read += step.read
             after = step.next
             if after is None:
@@ -391,12 +407,19 @@ class SessionAdmin(Base):
         if isinstance(error, NotEnded):
             self.message_user(request, str(error), messages.ERROR)
             return HttpResponseRedirect(self._after_an_end(request))
+        if isinstance(error, UnknownPosition):
+            return self._started_anew(request)
         response = self._page(
             request, "not_read", title=capfirst(self.opts.verbose_name_plural), reason=str(error)
         )
         if not isinstance(error, NotListable):
             response.status_code = 503
         return response
+
+    def _started_anew(self, request: HttpRequest) -> HttpResponse:
+        text = gettext("The address made no sense, so this is the page without its parameters.")
+        self.message_user(request, text, messages.WARNING)
+        return HttpResponseRedirect(request.path)
 
     def _require(self, permission: str, request: HttpRequest) -> None:
         if not getattr(self, f"has_{permission}_permission")(request):
@@ -430,9 +453,9 @@ class SessionAdmin(Base):
             for record in records
         ]
 
-    def _log(self, digests: Iterable[str], request: HttpRequest) -> None:
+    def _log(self, sessions: Iterable[StoredSession], request: HttpRequest) -> None:
         """Write to the admin's log what was ended, by handle."""
-        ended = [self.model(digest=digest[: handles.HANDLE_LENGTH]) for digest in digests]
+        ended = [self.model(digest=session.digest[: handles.HANDLE_LENGTH]) for session in sessions]
         if ended:
             # Typed for querysets, documented for any iterable of objects.
             self.log_deletions(request, ended)  # type: ignore[arg-type]
@@ -467,6 +490,10 @@ def _user_called(name: str) -> str | None:
     except NoSuchUser:
         return None
     return user_id if Users.names([user_id])[user_id] == name else None
+
+
+def _each_once(records: Iterable[SessionRecord]) -> Iterable[SessionRecord]:
+    return {record.digest: record for record in records}.values()
 
 
 def _number(text: str | None) -> int:

@@ -14,9 +14,9 @@ from django.utils.formats import date_format
 from dirigible_session import handles
 from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY
 from dirigible_session.models import Session
-from dirigible_session.signals import session_invalidated
+from dirigible_session.signals import Reason, session_invalidated
 
-from .conftest import Pages
+from .conftest import OWN_REDIS, Pages
 from .reading import handles_on, html_of, link
 from .urls import SESSIONS
 
@@ -67,11 +67,13 @@ def test_times_are_in_the_zone_of_the_site(own_db, store, pages, settings, clock
 
 
 def test_pages_follow_each_other(any_engine, store, pages, monkeypatch):
+    if any_engine == OWN_REDIS:
+        pytest.xfail("the engine does not list page by page yet")
     monkeypatch.setattr("dirigible_session.admin.sessions.SessionAdmin.list_per_page", 3)
     stored = {handle_of(store(n=n)) for n in range(7)}
     seen: list[str] = []
     page = pages.get()
-    while True:
+    for _ in range(10):
         seen += handles_on(page)
         if "Next page" not in html_of(page):
             break
@@ -134,13 +136,14 @@ def test_no_other_look_up_reaches_a_session(own_db, store, pages, query):
         {"anonymous": "yes"},
         {"anonymous": "1", "user": "1"},
         {"read": "-1"},
+        {"after": "forged"},
     ],
 )
 def test_a_filter_that_makes_no_sense_leads_to_the_whole_list(own_db, pages, query):
     response = pages.get(**query)
     assert response.status_code == 302
     assert response["Location"] == SESSIONS
-    assert "The filters made no sense." in html_of(pages.get())
+    assert "The address made no sense" in html_of(pages.get())
 
 
 # The search.
@@ -255,13 +258,15 @@ def test_one_is_ended_after_a_question(any_engine, store, pages, receive):
     assert "Ended 1 session." in html_of(page)
     assert not session.exists(session.session_key)
     ((_, named),) = heard
-    assert named["handle"] == digest[:12]
+    assert (named["handle"], named["reason"]) == (digest[:12], Reason.OPERATOR)
     entry = LogEntry.objects.get()
     assert (entry.object_id, entry.object_repr) == (digest[:12], digest[:12])
     assert entry.is_deletion()
 
 
 def test_those_selected_are_ended_after_a_question(any_engine, store, pages, receive):
+    if any_engine == OWN_REDIS:
+        pytest.xfail("the engine does not list page by page yet")
     heard = receive(session_invalidated)
     sessions = [store(n=n) for n in range(3)]
     form = {
