@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.admin.utils import quote
@@ -16,7 +17,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from dirigible_session.inspection import SessionRecord, display
+from dirigible_session.inspection import SessionRecord, Summary, display
 from dirigible_session.inspection.users import Usernames
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ MOST_CHARACTERS = 100_000
 _SOME_DAY = datetime(2001, 1, 1)
 #: Longer times are said in seconds only: dates end.
 _YEARS = 1000 * 365 * 86400
+
+#: Names of attributes in a summary.
+MOST_NAMES = 100
 
 STATES = {"active": _("active"), "expired": _("expired"), "unreadable": _("unreadable")}
 
@@ -73,17 +77,17 @@ class Row:
     @property
     def created(self) -> datetime | None:
         """Return when it was created, in the site's time zone."""
-        return _local(self.record.created)
+        return local(self.record.created)
 
     @property
     def last_accessed(self) -> datetime | None:
         """Return when its client last came, in the site's time zone."""
-        return _local(self.record.last_accessed)
+        return local(self.record.last_accessed)
 
     @property
     def expires(self) -> datetime | None:
         """Return when it ends, in the site's time zone; None: never, or unknown."""
-        return _local(self.record.expires)
+        return local(self.record.expires)
 
     @property
     def never_expires(self) -> bool:
@@ -91,7 +95,8 @@ class Row:
         return self.record.expires is None and self.record.state == "active"
 
 
-def _local(moment: datetime | None) -> datetime | None:
+def local(moment: datetime | None) -> datetime | None:
+    """Return a moment in the site's time zone."""
     try:
         return None if moment is None else timezone.localtime(moment)
     except (ValueError, OverflowError):
@@ -124,6 +129,13 @@ def attributes_shown(record: SessionRecord) -> tuple[list[tuple[str, str]], int]
         shown.append((display.shortened(name, LONGEST_NAME), text))
         left -= len(name) + len(text)
     return shown, len(record.attributes) - len(shown)
+
+
+def names_shown(summary: Summary) -> tuple[list[tuple[str, int]], int]:
+    """Return the most frequent names of attributes with their counts, and how many more."""
+    most = islice(summary.attributes.items(), MOST_NAMES)
+    shown = [(display.shortened(name, LONGEST_NAME), count) for name, count in most]
+    return shown, len(summary.attributes) - len(shown)
 
 
 class Users:

@@ -40,7 +40,8 @@ from dirigible_session.models import Session
 from dirigible_session.stored import StoredSession
 
 from .filters import HANDLE, Filters
-from .rows import Row, Users, attributes_shown, idle_limit
+from .picture import Picture
+from .rows import Row, Users, attributes_shown, idle_limit, local, names_shown
 from .users import offer_on_users
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class SessionAdmin(Base):
             page_at("", self.changelist_view, "changelist"),
             page_at("add/", self.add_view, "add"),
             page_at("end/", self.end_view, "end"),
+            page_at("summary/", self.summary_view, "summary"),
             page_at("<str:object_id>/change/", self.change_view, "change"),
             page_at("<str:object_id>/delete/", self.delete_view, "delete"),
         ]
@@ -156,6 +158,7 @@ class SessionAdmin(Base):
             next=found.next and filters.address(after=found.next, read=read),
             is_full=len(found.records) >= self.list_per_page,
             first=filters.first().address(),
+            summary_url=self._address("summary"),
             # By this name Django's template loads what its script for the checkboxes needs.
             action_form=self.has_delete_permission(request),
             **(extra_context or {}),
@@ -399,6 +402,30 @@ class SessionAdmin(Base):
             if after is None:
                 del remaining[0]
         return ended, remaining, after, read
+
+    # The summary.
+
+    @explained
+    def summary_view(self, request: HttpRequest) -> HttpResponse:
+        """Count sessions, as many as the time allows, and draw when they were there."""
+        self._require("view", request)
+        summary = Inspector().summary(Selection(state="all"), seconds=self.seconds)
+        names, more = names_shown(summary)
+        return self._page(
+            request,
+            "summary",
+            title=_("Summary"),
+            original=gettext("Summary"),
+            summary=summary,
+            oldest=local(summary.oldest),
+            pictures=[
+                Picture("created", _("Created"), summary.created),
+                Picture("last-accessed", _("Last accessed"), summary.last_accessed),
+            ],
+            names=names,
+            more=more,
+            list_url=self._address("changelist"),
+        )
 
     # What the pages have in common.
 

@@ -45,6 +45,11 @@ def own_db(use_engine: Any) -> None:
     use_engine(OWN_DB)
 
 
+@pytest.fixture
+def stock_db(use_engine: Any) -> None:
+    use_engine("db")
+
+
 @pytest.fixture(params=ENGINES)
 def any_engine(request: pytest.FixtureRequest, settings: Any, use_engine: Any) -> Any:
     """Each engine whose sessions can be listed in turn; its name."""
