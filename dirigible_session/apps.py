@@ -6,6 +6,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.contrib.auth.signals import user_logged_in
+from django.utils.translation import gettext_lazy as _
 
 from .current.context import note_login
 
@@ -14,7 +15,7 @@ class DirigibleSessionConfig(AppConfig):
     """Registers the system checks, and is told of logins."""
 
     name = "dirigible_session"
-    verbose_name = "Dirigible session"
+    verbose_name = _("Dirigible session")
     default_auto_field = "django.db.models.BigAutoField"
 
     def __init__(self, app_name: str, app_module: Any) -> None:

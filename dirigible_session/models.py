@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext_lazy as _
 
 from .handles import DIGEST_LENGTH
 from .stored import USER_ID_LENGTH
@@ -79,8 +80,8 @@ class AbstractSession(models.Model):
             models.Index(fields=["user_id", "digest"]),
             models.Index(fields=["first_digest"]),
         )
-        verbose_name = "session"
-        verbose_name_plural = "sessions"
+        verbose_name = _("session")
+        verbose_name_plural = _("sessions")
 
     def __str__(self) -> str:
         return self.digest

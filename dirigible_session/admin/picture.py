@@ -15,6 +15,8 @@ from .rows import local
 WIDTH = 600
 HEIGHT = 120
 GAP = 2
+#: Of so few bars or fewer, each is no wider than if there were so many.
+FEWEST = 20
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Picture:
     def bars(self) -> Iterator[Bar]:
         """Give the bars; one that stands for any session at all can be seen."""
         buckets = self.histogram.buckets
-        step = WIDTH / max(len(buckets), 1)
+        step = WIDTH / max(len(buckets), FEWEST)
         for number, bucket in enumerate(buckets):
             height = max(HEIGHT * bucket.count / self.highest, 1) if bucket.count else 0
             yield Bar(

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.timesince import timesince
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, gettext_noop, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from dirigible_session.inspection import SessionRecord, Summary, display
@@ -37,6 +37,14 @@ _YEARS = 1000 * 365 * 86400
 
 #: Names of attributes in a summary.
 MOST_NAMES = 100
+
+#: Why a session is unreadable, as the readers say it: marked for translation here.
+REASONS = (
+    gettext_noop("payload can't be decoded"),
+    gettext_noop("payload is no dict"),
+    gettext_noop("signature does not match: signed with another key, or altered"),
+    gettext_noop("expiry is neither a number nor a date"),
+)
 
 STATES = {"active": _("active"), "expired": _("expired"), "unreadable": _("unreadable")}
 
@@ -71,8 +79,9 @@ class Row:
 
     @property
     def error(self) -> str:
-        """Return why it is unreadable."""
-        return display.harmless(self.record.error)
+        """Return why it is unreadable; what is in brackets is the name of an exception."""
+        reason, bracket, rest = display.harmless(self.record.error).partition(" (")
+        return (gettext(reason) if reason else "") + bracket + rest
 
     @property
     def created(self) -> datetime | None:

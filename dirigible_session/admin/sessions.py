@@ -419,8 +419,10 @@ class SessionAdmin(Base):
             summary=summary,
             oldest=local(summary.oldest),
             pictures=[
-                Picture("created", _("Created"), summary.created),
-                Picture("last-accessed", _("Last accessed"), summary.last_accessed),
+                Picture("created", _("When sessions were created"), summary.created),
+                Picture(
+                    "last-accessed", _("When sessions were last accessed"), summary.last_accessed
+                ),
             ],
             names=names,
             more=more,
@@ -437,7 +439,10 @@ class SessionAdmin(Base):
         if isinstance(error, UnknownPosition):
             return self._started_anew(request)
         response = self._page(
-            request, "not_read", title=capfirst(self.opts.verbose_name_plural), reason=str(error)
+            request,
+            "not_read",
+            title=capfirst(self.opts.verbose_name_plural),
+            reason=_said(error),
         )
         if not isinstance(error, NotListable):
             response.status_code = 503
@@ -517,6 +522,14 @@ def _user_called(name: str) -> str | None:
     except NoSuchUser:
         return None
     return user_id if Users.names([user_id])[user_id] == name else None
+
+
+def _said(error: InspectionError) -> str:
+    """Return what an error says, in the language of the page if it is one of ours to say."""
+    if not isinstance(error, NotListable):
+        return str(error)
+    params = {**error.params, "reason": gettext(error.params.get("reason", "-"))}
+    return gettext(error.message) % params
 
 
 def _each_once(records: Iterable[SessionRecord]) -> Iterable[SessionRecord]:

@@ -62,6 +62,12 @@ class UnknownPosition(InspectionError):
 class NotListable(InspectionError):
     """The engine can't tell which sessions there are."""
 
+    def __init__(self, message: str, **params: str) -> None:
+        """``message`` is marked for translation, and has places for ``params``."""
+        self.message = message
+        self.params = params
+        super().__init__(message % params)
+
 
 class StoreFailed(InspectionError):
     """The store did not answer."""

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from django import template
+from django.utils.translation import gettext
 
 from dirigible_session import facade
 from dirigible_session.current import context
@@ -63,4 +64,4 @@ def session_info() -> dict[str, Any]:
 
 def _idle_limit(visit: Visit) -> str:
     seconds = visit.max_inactive_interval
-    return f"{seconds} s ({texts.in_units(seconds)})" if seconds > 0 else "never times out"
+    return f"{seconds} s ({texts.in_units(seconds)})" if seconds > 0 else gettext("never times out")

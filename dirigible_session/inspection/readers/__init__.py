@@ -11,6 +11,7 @@ from django.contrib.sessions.backends.cache import SessionStore as CacheStore
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.contrib.sessions.backends.file import SessionStore as FileStore
 from django.contrib.sessions.backends.signed_cookies import SessionStore as SignedCookieStore
+from django.utils.translation import gettext_noop as _
 
 from dirigible_session.inspection.errors import NotListable, UnknownEngine, one_line
 
@@ -41,8 +42,10 @@ def reader_of(store_class: type[Any]) -> Reader:
         return OwnReader(store_class)
     if issubclass(store_class, SignedCookieStore):
         raise NotListable(
-            "Sessions of the signed_cookies engine can't be listed: they are in their visitors' "
-            "browsers."
+            _(
+                "Sessions of the signed_cookies engine can't be listed: they are in their "
+                "visitors' browsers."
+            )
         )
     if issubclass(store_class, FileStore):
         return FileReader(store_class)
@@ -51,6 +54,9 @@ def reader_of(store_class: type[Any]) -> Reader:
     if issubclass(store_class, DatabaseStore):
         return DatabaseReader(store_class, store_class.get_model_class())
     raise NotListable(
-        f"Sessions of {store_class.__module__} can't be listed: the engine does not declare that "
-        "it can list them."
+        _(
+            "Sessions of %(engine)s can't be listed: the engine does not declare that it can list "
+            "them."
+        ),
+        engine=store_class.__module__,
     )

@@ -18,6 +18,7 @@ from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.memcached import BaseMemcachedCache
 from django.core.cache.backends.redis import RedisCache
+from django.utils.translation import gettext_noop as _
 
 from dirigible_session import handles
 from dirigible_session.inspection.errors import NotListable, each, store_errors_as
@@ -60,11 +61,13 @@ def redis_access(alias: str) -> RedisAccess:
         try:
             return RedisAccess(client.get_client(write=False), client.make_key, _loads(client))
         except NotImplementedError:
-            raise NotListable(
-                f"Sessions in the cache {alias!r} can't be listed: it is spread over several "
-                "servers by the key."
-            ) from None
-    raise NotListable(f"Sessions in the cache {alias!r} can't be listed: {_reason(cache)}.")
+            raise _not_listable(alias, _("it is spread over several servers by the key")) from None
+    raise _not_listable(alias, _reason(cache))
+
+
+def _not_listable(alias: str, reason: str) -> NotListable:
+    message = _("Sessions in the cache '%(alias)s' can't be listed: %(reason)s.")
+    return NotListable(message, alias=alias, reason=reason)
 
 
 def _loads(client: Any) -> Callable[[bytes], Any]:
@@ -79,11 +82,11 @@ def _loads(client: Any) -> Callable[[bytes], Any]:
 
 def _reason(cache: BaseCache) -> str:
     if isinstance(cache, LocMemCache):
-        return "a local-memory cache is in the memory of another process"
+        return _("a local-memory cache is in the memory of another process")
     if isinstance(cache, BaseMemcachedCache):
-        return "Memcached has no listing of its keys"
+        return _("Memcached has no listing of its keys")
     if isinstance(cache, DummyCache):
-        return "a dummy cache keeps nothing"
+        return _("a dummy cache keeps nothing")
     kind = type(cache)
     return f"{kind.__module__}.{kind.__qualname__} has no listing of its keys"
 
@@ -107,10 +110,7 @@ class CacheReader(KeyedReader):
             self._access = redis_access(alias)
         self._before, found, self._after = self._made(PROBE).partition(PROBE)
         if not found:
-            raise NotListable(
-                f"Sessions in the cache {alias!r} can't be listed: its KEY_FUNCTION hides the "
-                "session keys."
-            )
+            raise _not_listable(alias, _("its KEY_FUNCTION hides the session keys"))
 
     def _made(self, session_key: str) -> str:
         return str(self._access.make_key(self._prefix + session_key))
