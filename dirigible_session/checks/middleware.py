@@ -6,37 +6,38 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
-from django.contrib.sessions.middleware import SessionMiddleware
+from django.contrib.sessions import middleware as django_middleware
 from django.core import checks
 from django.core.checks import CheckMessage, register
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
-from dirigible_session.exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
-from dirigible_session.middleware import DirigibleSessionMiddleware
+from dirigible_session.exceptions import MIDDLEWARE, OWN_SESSION_MIDDLEWARE, SESSION_MIDDLEWARE
+from dirigible_session.middleware import DirigibleSessionMiddleware, SessionMiddleware
 
 from .engines import is_own_engine
-
-#: Does what Django's does, and makes the request current.
-BOTH = "dirigible_session.middleware.SessionMiddleware"
 
 
 @register
 def check_middleware(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
     """The request gets a session, and is made current directly after that, each once."""
     found = [_imported(path) for path in settings.MIDDLEWARE]
-    both = _positions(found, _imported(BOTH))
-    ours = [n for n in _positions(found, DirigibleSessionMiddleware) if n not in both]
-    djangos = [n for n in _positions(found, SessionMiddleware) if n not in both]
+    both = _positions(found, SessionMiddleware)
+    ours = _positions(found, DirigibleSessionMiddleware)
+    djangos = [n for n in _positions(found, django_middleware.SessionMiddleware) if n not in both]
     if not both and not ours:
         return [_missing()]
     if len(both) > 1 or (both and (ours or djangos)):
         return [
             checks.Error(
-                f"{BOTH!r} is in MIDDLEWARE together with another middleware that does a part of "
-                "what it does: the inner of two takes the session away from the outer.",
+                f"{OWN_SESSION_MIDDLEWARE!r} is in MIDDLEWARE together with another middleware "
+                "that does a part of what it does: the inner of two takes the session away from "
+                "the outer.",
                 hint=_("In MIDDLEWARE, keep %(both)r and remove %(others)s.")
-                % {"both": BOTH, "others": _paths(sorted({*both[1:], *ours, *djangos}))},
+                % {
+                    "both": OWN_SESSION_MIDDLEWARE,
+                    "others": _paths(sorted({*both[1:], *ours, *djangos})),
+                },
                 id="dirigible_session.E013",
             )
         ]
@@ -45,7 +46,7 @@ def check_middleware(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMe
 
 def _missing() -> CheckMessage:
     hint = _("In MIDDLEWARE, write %(both)r in place of %(djangos)r.") % {
-        "both": BOTH,
+        "both": OWN_SESSION_MIDDLEWARE,
         "djangos": SESSION_MIDDLEWARE,
     }
     message = "No middleware of dirigible_session is in MIDDLEWARE, so no request is ever current"
@@ -63,7 +64,7 @@ def _check_order(found: list[Any], ours: list[int], djangos: list[int]) -> list[
     hint = _(
         "In MIDDLEWARE, write %(both)r in place of %(djangos)r, and remove %(ours)r. Or write "
         "%(ours)r directly after %(djangos)r."
-    ) % {"both": BOTH, "djangos": SESSION_MIDDLEWARE, "ours": MIDDLEWARE}
+    ) % {"both": OWN_SESSION_MIDDLEWARE, "djangos": SESSION_MIDDLEWARE, "ours": MIDDLEWARE}
     if not djangos and any(map(_may_give_a_session, found[: ours[0]])):
         return [
             checks.Warning(
@@ -114,13 +115,11 @@ def _imported(path: str) -> Any:
         return None
 
 
-def _positions(found: list[Any], wanted: Any) -> list[int]:
+def _positions(found: list[Any], wanted: type) -> list[int]:
     return [
         position
         for position, middleware in enumerate(found)
-        if isinstance(wanted, type)
-        and isinstance(middleware, type)
-        and issubclass(middleware, wanted)
+        if isinstance(middleware, type) and issubclass(middleware, wanted)
     ]
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.sessions.middleware import SessionMiddleware
 
-from dirigible_session import middleware as our_middleware
 from dirigible_session.checks import middleware as checks
-from dirigible_session.checks.middleware import BOTH
 from dirigible_session.exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
-from dirigible_session.middleware import DirigibleSessionMiddleware
+from dirigible_session.exceptions import OWN_SESSION_MIDDLEWARE as BOTH
+from dirigible_session.middleware import DirigibleSessionMiddleware, SessionMiddleware
 
 from .messages import ids, messages
 
@@ -27,17 +25,11 @@ class Tenants:
 
 
 class OneLine(SessionMiddleware):
-    """Stands in for a subclass of the middleware that does both."""
+    """A subclass in a project of the middleware that does both."""
 
 
 def sessions_by_function(get_response):
     return get_response
-
-
-@pytest.fixture(autouse=True)
-def _both(monkeypatch):
-    """Let the middleware that does both be one that this file can derive from."""
-    monkeypatch.setattr(our_middleware, "SessionMiddleware", OneLine, raising=False)
 
 
 def test_a_good_set_up_has_nothing_to_say():
