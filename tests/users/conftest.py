@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth import get_user_model
+from django.core.cache import caches
 from django.http import HttpRequest
 
 from dirigible_session import users
@@ -20,26 +21,35 @@ OWN = (
     pytest.param("dirigible_session.backends.db", id="own-db"),
     pytest.param("dirigible_session.backends.redis", id="own-redis", marks=pytest.mark.server),
 )
-LISTABLE = ("db", "cached_db", "file", *OWN)
+CACHE = pytest.param("cache", id="cache", marks=pytest.mark.server)
+LISTABLE = ("db", "cached_db", "file", CACHE, *OWN)
 
 
-def _use(name: str, request: pytest.FixtureRequest) -> str:
+def _use(name: str, request: pytest.FixtureRequest) -> Iterator[str]:
     if name.endswith("redis"):
         request.getfixturevalue("redis_server")
+    if name == "cache":
+        cache = "django.core.cache.backends.redis.RedisCache"
+        url = request.getfixturevalue("redis_server_url")
+        settings = request.getfixturevalue("settings")
+        settings.CACHES = {"default": {"BACKEND": cache, "LOCATION": url, "KEY_PREFIX": "users"}}
     request.getfixturevalue("use_engine")(name)
-    return name
+    yield name
+    if name == "cache":
+        for pool in caches["default"]._cache._pools.values():
+            pool.disconnect()
 
 
 @pytest.fixture(params=LISTABLE)
-def listable(request: pytest.FixtureRequest) -> str:
+def listable(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each engine that can be listed in turn."""
-    return _use(request.param, request)
+    yield from _use(request.param, request)
 
 
 @pytest.fixture(params=OWN)
-def own(request: pytest.FixtureRequest) -> str:
+def own(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each engine of the package in turn."""
-    return _use(request.param, request)
+    yield from _use(request.param, request)
 
 
 class Site:

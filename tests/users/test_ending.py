@@ -33,21 +33,20 @@ def are_logged_in(*visitors: Visitor) -> list[bool]:
 
 @pytest.mark.usefixtures("listable")
 class TestEndSession:
-    @pytest.mark.parametrize(
-        "name",
-        [
-            lambda key: digest(key),
-            lambda key: handle(key),
+    def test_ends_the_one_that_is_named(self, site, ada):
+        ways = (
+            digest,
+            handle,
             lambda key: handle(key).upper(),
             lambda key: digest(key)[:9],
             lambda key: key,
-        ],
-        ids=["digest", "handle", "upper case", "prefix", "key"],
-    )
-    def test_ends_the_one_that_is_named(self, site, ada, name):
-        one, other = site.log_in(ada), site.log_in(ada)
-        assert site.call("end_session", ada, name(one.session_key)) is True
-        assert are_logged_in(one, other) == [False, True]
+        )
+        other = site.log_in(ada)
+        for name in ways:
+            one = site.log_in(ada)
+            assert site.call("end_session", ada, name(one.session_key)) is True
+            assert not is_logged_in(one)
+        assert is_logged_in(other)
 
     def test_says_that_it_was_gone(self, site, ada):
         one, other = site.log_in(ada), site.log_in(ada)
@@ -62,10 +61,10 @@ class TestEndSession:
             assert site.call("end_session", ada, name) is False
         assert is_logged_in(visitor)
 
-    @pytest.mark.parametrize("name", ["", "abc", "nothing", "0" * 40, "é", "\0", "\udc80", "%"])
-    def test_ends_nothing_for_what_names_nothing(self, site, ada, name):
+    def test_ends_nothing_for_what_names_nothing(self, site, ada):
         visitor = site.log_in(ada)
-        assert site.call("end_session", ada, name) is False
+        for name in ("", "abc", "nothing", "0" * 40, "é", "\0", "\udc80", "%"):
+            assert site.call("end_session", ada, name) is False
         assert is_logged_in(visitor)
 
     def test_ends_none_of_several_that_a_prefix_names(self, site, ada, monkeypatch):

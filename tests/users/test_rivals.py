@@ -15,11 +15,11 @@ from dirigible_session.handles import handle
 from dirigible_session.users import end_session, end_sessions, sessions_of
 from tests.visiting import Visitor
 
-ROUNDS = int(os.environ.get("DIRIGIBLE_TEST_ROUNDS", "5"))
+ROUNDS = int(os.environ.get("DIRIGIBLE_TEST_ROUNDS", "10"))
 THREADS = 8
 LOGINS = 6
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
