@@ -9,6 +9,7 @@ from django.db import connection
 from django.http import HttpRequest
 from django.test.utils import CaptureQueriesContext
 
+from dirigible_session import users
 from dirigible_session.exceptions import NoCurrentRequest
 from dirigible_session.handles import digest, handle
 from dirigible_session.inspection import AmbiguousHandle
@@ -221,6 +222,21 @@ class TestARivalBetween:
         between(lambda: one.visit(lambda session: session.change_session_id()))
         assert site.call("end_sessions", ada) == 2
         assert not is_logged_in(one)
+
+    @pytest.mark.usefixtures("own")
+    def test_may_change_the_id_again_and_again_and_keep_nobody_waiting(
+        self, site, ada, monkeypatch
+    ):
+        one = site.log_in(ada)
+        read = users._stored
+
+        def read_and_let(*args: Any, **named: Any) -> Any:
+            stored = read(*args, **named)
+            one.visit(lambda session: session.change_session_id())
+            return stored
+
+        monkeypatch.setattr(users, "_stored", read_and_let)
+        assert site.call("end_sessions", ada) == 0
 
     @pytest.mark.usefixtures("own")
     def test_may_save_one(self, site, ada, between):

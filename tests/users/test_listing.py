@@ -89,6 +89,16 @@ async def _async(function: Any, site: Any, *args: Any) -> Any:
     )
 
 
+@pytest.mark.usefixtures("listable")
+def test_what_a_process_without_this_package_stored_is_there(ada, site, store_class):
+    session = store_class()
+    session["_auth_user_id"] = str(ada.pk)
+    session.save()
+    new = site.log_in(ada)
+    assert set(handles_of(ada)) == {handle(session.session_key), handle(new.session_key)}
+    assert site.call("end_sessions", ada) == 2
+
+
 @pytest.mark.usefixtures("own")
 def test_of_two_accessed_at_once_the_one_logged_in_last_comes_first(ada, site, clock):
     first = site.log_in(ada)

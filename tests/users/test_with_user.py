@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
+from django.http import HttpRequest
 from django.test import Client
 from django.test.utils import isolate_apps
 from django.urls import reverse
@@ -65,6 +69,30 @@ class TestADeletedUser:
         told = {(named["reason"], named["user_id"]) for _, named in received}
         assert told == {(Reason.USER, str(pk))}
         assert len(received) == 2
+
+
+class TestWhoLeavesInARequest:
+    @pytest.mark.parametrize("leave", ["delete", "deactivate"])
+    def test_is_answered_and_has_no_session_after_it(self, ada, pk, site, leave):
+        visitor = site.log_in(ada)
+        visitor.visit(lambda session: session.set_attribute("cart", ["tea"]))
+
+        async def visit(session: Any, request: HttpRequest) -> str:
+            user = await request.auser() if site.is_async else request.user
+            act = user.delete if leave == "delete" else partial(deactivate, user)
+            await (sync_to_async(act)() if site.is_async else _done(act))
+            assert await session.get_attribute_names() == []
+            # The view may still say goodbye.
+            return (user if site.is_async else request.user).get_username()
+
+        assert visitor.visit(visit) == "ada"
+        assert visitor.response.status_code == 200
+        assert visitor.session_key is None
+        assert sessions_of(pk) == []
+
+
+async def _done(act: Any) -> None:
+    act()
 
 
 class TestADeactivatedUser:
@@ -131,6 +159,19 @@ class TestAUserWhoStays:
         monkeypatch.setattr(users, "_stored", None)
         ada.save()
         get_user_model().objects.create_user("new", is_active=False)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_outside_a_transaction_the_sessions_end_once(ada, pk, receive):
+    received = receive(session_invalidated)
+    deactivate(ada)
+    assert len(received) == 2
+    assert sessions_of(pk) == []
+
+
+def test_a_project_without_users_has_nothing_to_end(monkeypatch):
+    monkeypatch.setattr(users, "apps", SimpleNamespace(is_installed=lambda app: False))
+    users.connect()
 
 
 def test_a_store_that_fails_stops_no_deletion(ada, pk, monkeypatch, caplog):
