@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.http import HttpRequest
 from django.test.utils import CaptureQueriesContext
+from redis.connection import Connection
 
 from dirigible_session import users
 from dirigible_session.exceptions import NoCurrentRequest
@@ -274,3 +275,26 @@ class TestStatements:
         with CaptureQueriesContext(connection) as captured:
             assert end_session(ada, handle(visitor.session_key))
         assert len(captured) == 2
+
+    @pytest.mark.parametrize("size", [1, 20])
+    def test_on_redis_it_takes_two_round_trips_to_list_and_two_to_end(
+        self, redis_server, site, ada, bob, monkeypatch, size
+    ):
+        for _ in range(size):
+            site.log_in(ada)
+            site.log_in(bob)
+        # The connections are there, and the server knows the script.
+        end_session(bob, sessions_of(bob)[0].digest)
+        sent = []
+        send = Connection.send_packed_command
+
+        def send_and_count(connection: Any, command: Any, *args: Any, **named: Any) -> Any:
+            sent.append(command)
+            return send(connection, command, *args, **named)
+
+        monkeypatch.setattr(Connection, "send_packed_command", send_and_count)
+        assert len(sessions_of(ada)) == size
+        assert len(sent) == 2
+        sent.clear()
+        assert end_sessions(ada) == size
+        assert len(sent) == 4
