@@ -26,6 +26,7 @@ from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_logged_in
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import transaction
 from django.db.models import Model
@@ -35,6 +36,7 @@ from django.utils.module_loading import import_string
 from . import handles
 from .conf import PREFIX, conf
 from .current import context, ids
+from .current.engines import STAY, unwrapped
 from .current.visit import Visit
 from .inspection import AmbiguousHandle, Inspector, Selection, SessionRecord
 from .signals import Reason, login_stored
@@ -231,14 +233,28 @@ def limit_sessions(session: Any, **kwargs: Any) -> None:
     if most is None:
         return
 
+    began = session.times.authenticated or session.times.accessed
+
     def rank(stored: StoredSession) -> tuple[bool, float, float, str]:
         accessed, authenticated, digest = _recency(stored)
-        is_login = digest == session.digest or authenticated > session.times.authenticated
+        is_login = digest == session.digest or authenticated > began
         return is_login, accessed, authenticated, digest
 
     inspector = Inspector()
     stored = sorted(_stored(inspector, user_id, state="active"), key=rank, reverse=True)
     inspector.end(stored[most:], reason=Reason.LIMIT)
+
+
+def limit_at_login(request: Any, **kwargs: Any) -> None:
+    """Store the session of a login at once where no middleware of ours says when it is stored.
+
+    Receives ``user_logged_in``.
+    """
+    session: Any = unwrapped(getattr(request, "session", None))
+    if conf.max_per_user is None or not hasattr(session, "end_stored") or STAY in vars(session):
+        return
+    session.save()
+    login_stored.send_robust(type(session), session=session, request=request)
 
 
 def _most_sessions(user_id: str) -> int | None:
@@ -297,6 +313,7 @@ def _end_left(user_id: str) -> None:
 def connect() -> None:
     """Connect what ends sessions at a login and with the user; for ``AppConfig.ready()``."""
     login_stored.connect(limit_sessions)
+    user_logged_in.connect(limit_at_login)
     if not apps.is_installed("django.contrib.auth"):
         return
     user_model: Any = get_user_model()._meta.concrete_model

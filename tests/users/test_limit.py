@@ -130,6 +130,13 @@ class TestALogin:
         assert len(left(ada)) == 2
         assert {handle(client.cookies["sessionid"].value)} <= left(ada)
 
+    def test_where_no_middleware_of_ours_is_counts_at_once(self, site, ada, settings, caplog):
+        settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "dirigible" not in name]
+        visitors = [site.log_in(ada) for _ in range(4)]
+        assert len(left(ada)) == 2
+        assert handles_of(visitors[-1]) <= left(ada)
+        assert not caplog.records
+
     def test_by_the_same_user_again_counts_once(self, site, ada):
         one, two = site.log_in(ada), site.log_in(ada)
         two.log_in(ada)
