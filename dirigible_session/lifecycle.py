@@ -12,6 +12,7 @@ store and every tool of Django's obeys it.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -90,12 +91,36 @@ def stays_for_browser(data: Mapping[str, Any]) -> bool:
     return BROWSER_CLOSE_KEY in data and data[BROWSER_CLOSE_KEY] == data.get(EXPIRY_KEY)
 
 
+def check_expiry(data: Mapping[str, Any]) -> None:
+    """Raise ValueError if the expiry in the data is one that Django can't have put there.
+
+    For all functions here, such an expiry counts as not set.
+    """
+    expiry = data.get(EXPIRY_KEY)
+    if expiry is not None and fixed_end(data) is None and not _is_number(expiry):
+        raise ValueError(f"{EXPIRY_KEY} is neither a number of seconds nor a date")
+
+
 def fixed_end(data: Mapping[str, Any]) -> float | None:
     """Return when a session with an expiry at a fixed date ends; None if it has none."""
     expiry = data.get(EXPIRY_KEY)
-    if isinstance(expiry, str):
-        expiry = datetime.fromisoformat(expiry)
-    return timestamp(expiry) if isinstance(expiry, datetime) else None
+    try:
+        if isinstance(expiry, str):
+            expiry = datetime.fromisoformat(expiry)
+        return timestamp(expiry) if isinstance(expiry, datetime) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _seconds(data: Mapping[str, Any], cookie_age: int) -> float:
+    """Return the seconds that the session may idle, if it does not end at a fixed date."""
+    expiry = data.get(EXPIRY_KEY)
+    return expiry if expiry and _is_number(expiry) else cookie_age
+
+
+def _is_number(expiry: object) -> TypeGuard[float]:
+    # Not infinite, not NaN, and not an int that no float can hold.
+    return isinstance(expiry, (int, float)) and abs(expiry) <= sys.float_info.max
 
 
 def timestamp(moment: datetime) -> float:
@@ -127,7 +152,7 @@ def max_inactive_interval(
     end = fixed_end(data)
     if end is not None:
         return max(1, math.ceil(end - now))
-    return int(data.get(EXPIRY_KEY) or cookie_age) or 1
+    return int(_seconds(data, cookie_age)) or 1
 
 
 def idle_end(data: Mapping[str, Any], times: Times, *, cookie_age: int) -> float | None:
@@ -137,7 +162,7 @@ def idle_end(data: Mapping[str, Any], times: Times, *, cookie_age: int) -> float
     if never_times_out(data, times):
         return None
     end = fixed_end(data)
-    return times.accessed + (data.get(EXPIRY_KEY) or cookie_age) if end is None else end
+    return times.accessed + _seconds(data, cookie_age) if end is None else end
 
 
 def absolute_end(times: Times, timeout: float | None) -> float | None:

@@ -1,49 +1,15 @@
-"""The engine contract: what an engine of our own promises on top of Django's ``SessionBase``.
+"""What the engines of our own have in common: the sessions of an engine, on top of its operations.
 
-An engine derives from :class:`EngineBase` and implements :class:`~.operations.Operations`, each of
-them sync and async. What is decided, is decided here, once: an operation only does it.
-
-**Keys.** The store knows a session by its digest (``handles.digest``), nowhere by its key.
-
-**Data.** JSON, whatever ``SESSION_SERIALIZER`` says, a text for each attribute. Attributes come
-back in the order in which they were first set; one that was removed and set again comes last.
-
-**Missing is no error.** Loading a session that is not there, or is over, gives ``{}`` and a store
-without a key. Deleting twice is fine. A touch of a session that is gone says so by False.
-
-**No lost updates.** A save stores what this request changed (a :class:`~.mapping.Delta`: the JSON
-text of each attribute against what was loaded, so a change in place counts; and what was set, even
-to what it was), laid over what is stored by then. Of two requests that change the same attribute,
-the one that saves last wins. An attribute that a request only read is never written back.
-``clear()`` removes all that is stored at the time of the save, a rival's new attributes too.
-
-**No resurrection.** Only ``create`` makes a session. A save of one that is gone, or a save after a
-change of its key elsewhere, raises ``UpdateError`` and stores nothing; also where the session was
-gone when its key was changed: the change of key then passes quietly, and the save raises.
-``UpdateError`` says that the session is gone, and nothing else: what the store's connection raises
-(a lost server, a deadlock) comes out as it is, and a conflict that can't be resolved is a
-``SessionConflict``.
-
-**Times.** ``times`` is what is stored, from the time of the load; :mod:`..lifecycle` replaces it
-before a save. A save to which nobody gave times (no middleware of ours) counts as an access now.
-The stored last access never goes back, nor is the creation time ever changed. ``touch`` writes the
-last access and what follows from it, and no attribute. Where a rival changed the interval
-meanwhile, the end of the session follows from the rival's interval.
-
-**Expiry.** A session ends at :meth:`EngineBase.end_of`; from that moment on it is as good as gone
-to ``load``. What ``clear_expired`` finds, it deletes in batches.
-
-**Errors** are not swallowed: data that can't be decoded is logged to Django's security logger, and
-loads as ``{}``, as with Django's own engines.
+An engine derives from :class:`EngineBase` and implements :class:`~.operations.Operations`. What is
+decided is decided here, once: an operation only does it, and a sync method and its async twin run
+the same steps.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from django.contrib.sessions.backends.base import (
@@ -54,6 +20,7 @@ from django.contrib.sessions.backends.base import (
 )
 from django.contrib.sessions.serializers import JSONSerializer
 from django.utils.crypto import get_random_string
+from django.views.decorators.debug import sensitive_variables
 
 from dirigible_session import handles, lifecycle
 from dirigible_session.conf import conf
@@ -62,37 +29,67 @@ from dirigible_session.stored import from_document
 
 from . import mapping
 from .batch import BatchOperations
-from .data import LoadedData, log_damage
-from .mapping import Delta
+from .data import SessionData, log_damage
+from .mapping import Confidential, Delta
 from .operations import Change, StoredData
 
 Engine = TypeVar("Engine", bound="EngineBase")
+T = TypeVar("T")
 
+#: Names the methods to call in turn, sync or async, with their arguments; is sent what they return.
+Steps = Generator[tuple[Any, ...], Any, T]
+
+#: Where Django's SessionBase keeps the data once it is loaded.
 _DATA = "_session_cache"
 
 
+@dataclass
+class _NewKey:
+    """A key that no session has: it has 165 random bits."""
+
+    key: str = field(default_factory=lambda: get_random_string(32, VALID_KEY_CHARS), repr=False)
+
+    @property
+    def digest(self) -> str:
+        return handles.digest(self.key)
+
+
 class EngineBase(BatchOperations, SessionBase):
-    """A session store that loses no update and keeps no usable id; see the module's docstring."""
+    """A session store that loses no update and keeps no usable id.
+
+    It stores JSON, whatever ``SESSION_SERIALIZER`` says, a text for each attribute. Attributes
+    come back in the order in which they were first set; one that was removed and set again comes
+    last.
+
+    A request keeps what it has read. A save stores what the request changed, laid over what is
+    stored by then: of two requests that change the same attribute, the last one wins, and two
+    changes of one dict are merged key by key.
+    """
 
     #: The times are the store's, see ``lifecycle``.
     keeps_times = True
-    #: Whether readers can walk the stored sessions, see :class:`~.listing.Listable`.
+    #: Whether readers can walk the stored sessions, see ``stored.Listable``.
     can_list = False
-    #: Whether the store gives all attributes as one text, see :class:`~.loaded.LoadedData`.
+    #: Whether the store gives all attributes as one text, see :class:`~.data.SessionData`.
     reads_whole = False
     #: Seconds that a store which deletes by itself waits once a session is over.
     grace = 0
+    #: The moment for which a load tells whether the session is over; None: now.
+    judged_at: float | None = None
 
     def __init__(self, session_key: str | None = None) -> None:
         super().__init__(session_key)
         self.serializer = JSONSerializer
-        #: The session's times, as stored or as the next save shall store them; None before.
+        #: The session's times, as stored or as the next save shall store them; None before. A save
+        #: to which nobody gave times counts as an access now.
         self.times: Times | None = None
         #: The times that nobody replaced since the load or the last save.
         self._stored_times: Times | None = None
         #: What the last load found stored, if that was over; its data is in ``parsed()``.
         self.found_over: StoredData | None = None
         self._found_over_digest = ""
+        #: Whether the last ``flush()`` deleted the session: of several that end one, one does.
+        self.was_deleted = False
         #: What stands for the key of a session that was found by its digest.
         self._digest: str | None = None
         self._digested = ("", "")
@@ -118,17 +115,26 @@ class EngineBase(BatchOperations, SessionBase):
 
     @classmethod
     def by_digest(cls: type[Engine], digest: str) -> Engine:
-        """Return the loaded store of one session, to be read or flushed; LookupError if gone.
+        """Return the loaded store of one session, to be read, saved or flushed.
 
-        It has no session key, since none is known.
+        It has no session key, since none is known. LookupError if it is gone or over.
         """
         store = cls()
-        stored = store._read(digest)
-        if stored is None:
+        return store._found_by(digest, store._read(digest))
+
+    @classmethod
+    async def aby_digest(cls: type[Engine], digest: str) -> Engine:
+        """Async twin of :meth:`by_digest`."""
+        store = cls()
+        return store._found_by(digest, await store._aread(digest))
+
+    def _found_by(self: Engine, digest: str, stored: StoredData | None) -> Engine:
+        self._digest = digest
+        data = self._loaded(stored)
+        if self._digest is None:
             raise LookupError(f"dirigible_session: no session has the digest {digest!r}.")
-        store._digest = digest
-        setattr(store, _DATA, store._loaded(stored))
-        return store
+        setattr(self, _DATA, data)
+        return self
 
     def encode(self, session_dict: Mapping[str, Any]) -> str:
         """Return the data as JSON."""
@@ -142,35 +148,47 @@ class EngineBase(BatchOperations, SessionBase):
             log_damage()
             return {}
 
+    # Loading.
+
     def load(self) -> dict[str, Any]:
-        """Return the stored data; {}, and no key, if the session is over or not there."""
+        """Return the stored data; {}, and no key, if the session is over or not there.
+
+        Data that can't be decoded is logged to Django's security logger and loads as ``{}``, as
+        with Django's own engines.
+        """
         digest = self.digest
-        return self._admitted(None if digest is None else self._read(digest))
+        data: dict[str, Any] = self._loaded(None if digest is None else self._read(digest))
+        return data
 
     async def aload(self) -> dict[str, Any]:
         """Async twin of :meth:`load`."""
         digest = self.digest
-        return self._admitted(None if digest is None else await self._aread(digest))
+        stored = None if digest is None else await self._aread(digest)
+        data: dict[str, Any] = self._loaded(stored)
+        return data
 
-    def _data(self, *, no_load: bool = False) -> dict[str, Any]:
-        return self._get_session(no_load)  # type: ignore[attr-defined, no-any-return]
-
-    async def _adata(self, *, no_load: bool = False) -> dict[str, Any]:
-        return await self._aget_session(no_load)  # type: ignore[attr-defined, no-any-return]
-
-    def _admitted(self, stored: StoredData | None) -> dict[str, Any]:
+    def _loaded(self, stored: StoredData | None) -> Any:
         self.found_over = None
         if stored is not None and self._is_over(stored):
             self.found_over, self._found_over_digest = stored, self.digest or ""
-            stored = None
-        if stored is None:
+        if stored is None or self.found_over is not None:
             self._forget()
             return {}
-        loaded: dict[str, Any] = self._loaded(stored)
-        return loaded
+        self.times = self._stored_times = None if stored.error else stored.times
+        data = SessionData(stored)
+        if self.reads_whole:
+            data.read()
+        return data
 
     def _is_over(self, stored: StoredData) -> bool:
-        return stored.expires is not None and stored.expires <= time.time()
+        return stored.expires is not None and stored.expires <= self._now()
+
+    def _now(self) -> float:
+        return time.time() if self.judged_at is None else self.judged_at
+
+    def _forget(self) -> None:
+        self._session_key = None
+        self._digest = self.times = self._stored_times = None
 
     def end_found_over(self) -> bool:
         """Delete what the last load found over, if it is still as it was found.
@@ -185,17 +203,6 @@ class EngineBase(BatchOperations, SessionBase):
         found = self.found_over
         return found is not None and await self._aremove_if(self._found_over_digest, found)
 
-    def _loaded(self, stored: StoredData) -> Any:
-        self.times = self._stored_times = stored.times
-        data = LoadedData(stored)
-        if self.reads_whole:
-            data.read()
-        return data
-
-    def _forget(self) -> None:
-        self._session_key = None
-        self._digest = self.times = self._stored_times = None
-
     def exists(self, session_key: str | None) -> bool:
         """Return whether a session with this key is stored, expired or not."""
         return session_key is not None and self._has(handles.digest(session_key))
@@ -204,10 +211,12 @@ class EngineBase(BatchOperations, SessionBase):
         """Async twin of :meth:`exists`."""
         return session_key is not None and await self._ahas(handles.digest(session_key))
 
+    # Saving.
+
     def create(self) -> None:
-        """Store the session under a new key."""
+        """Store the session under a new key. Nothing else makes a stored session."""
         while True:
-            self._draw_key()
+            self._session_key = _NewKey().key
             try:
                 self.save(must_create=True)
             except CreateError:
@@ -218,7 +227,7 @@ class EngineBase(BatchOperations, SessionBase):
     async def acreate(self) -> None:
         """Async twin of :meth:`create`."""
         while True:
-            self._draw_key()
+            self._session_key = _NewKey().key
             try:
                 await self.asave(must_create=True)
             except CreateError:
@@ -226,40 +235,45 @@ class EngineBase(BatchOperations, SessionBase):
             self.modified = True
             return
 
-    def _draw_key(self) -> None:
-        # Whether it is free is found out when it is stored. It is: it has 165 random bits.
-        self._session_key = get_random_string(32, VALID_KEY_CHARS)
-
+    @sensitive_variables()
     def save(self, must_create: bool = False) -> None:
         """Store what changed; a session without a key gets one.
 
-        CreateError if ``must_create`` and the key is taken; UpdateError if it is gone.
+        An attribute that a request only read is never written back. After ``clear()``, all that is
+        stored goes, a rival's new attributes too.
+
+        CreateError if ``must_create`` and the key is taken. UpdateError, and nothing is stored, if
+        the session is gone or another request has changed its key. SessionConflict if rivals were
+        faster too often.
         """
-        digest = self.digest
-        if digest is None:
-            self.create()
-            return
-        data = self._data(no_load=must_create)
-        if must_create:
-            self._created(self._insert(digest, mapping.to_texts(data), self._times_to_store()))
-        else:
-            change = self._change(data, self._times_to_store())
-            self._updated(data, change, self._update(digest, change))
+        self._run(self._saving(must_create))
 
     async def asave(self, must_create: bool = False) -> None:
         """Async twin of :meth:`save`."""
-        digest = self.digest
-        if digest is None:
-            await self.acreate()
+        await self._arun(self._saving(must_create))
+
+    def _saving(self, must_create: bool) -> Steps[None]:
+        self._take_back_undone()
+        if self.digest is None:
+            yield ("create",)
             return
-        data = await self._adata(no_load=must_create)
+        yield "_get_session", must_create
+        data, digest = self._data(), self.digest
         if must_create:
-            self._created(
-                await self._ainsert(digest, mapping.to_texts(data), self._times_to_store())
-            )
-        else:
-            change = self._change(data, self._times_to_store())
-            self._updated(data, change, await self._aupdate(digest, change))
+            stored = yield "_insert", digest, mapping.to_texts(data), self._times_to_store()
+            if stored is None:
+                raise CreateError
+            self._note_saved(None, Delta(), stored)
+            return
+        change = self._change(data, self._times_to_store())
+        stored = yield "_update", digest, change
+        if stored is None:
+            raise UpdateError
+        self._note_saved(data, change.delta, stored)
+
+    def _data(self) -> SessionData | Confidential[Any]:
+        data = getattr(self, _DATA)
+        return data if isinstance(data, SessionData) else Confidential(data)
 
     def _times_to_store(self) -> Times:
         now = time.time()
@@ -270,121 +284,154 @@ class EngineBase(BatchOperations, SessionBase):
         return self.times
 
     def _change(
-        self, data: Mapping[str, Any], times: Times, new_digest: str | None = None
+        self,
+        data: SessionData | Confidential[Any],
+        times: Times,
+        new_digest: str | None = None,
     ) -> Change:
         if self.digest is None:
             raise UpdateError  # Loaded just now, and over.
-        if isinstance(data, LoadedData):
+        if isinstance(data, SessionData):
             return Change(data.delta(), times, data.stored, new_digest)
         return Change(Delta(mapping.to_texts(data), clears=True), times, None, new_digest)
 
-    def _created(self, stored: StoredData | None) -> None:
-        if stored is None:
-            raise CreateError
+    def _note_saved(
+        self, data: SessionData | Confidential[Any] | None, delta: Delta, stored: StoredData
+    ) -> None:
+        """Take note that the data, or all that there is (None), is stored now."""
         self.times = self._stored_times = stored.times
-        setattr(self, _DATA, LoadedData(stored, dict(getattr(self, _DATA))))
+        if isinstance(data, SessionData):
+            self._note_undoable(stored, data.saved(delta, stored))
+            return
+        setattr(self, _DATA, SessionData(stored, dict(getattr(self, _DATA))))
+        self._note_undoable(stored, self._clear_again if data is not None else lambda: None)
 
-    def _updated(self, data: dict[str, Any], change: Change, stored: StoredData | None) -> None:
-        if stored is None:
-            raise UpdateError
-        self.times = self._stored_times = stored.times
-        self._once_durable(partial(self._keep, data, change.delta, stored))
+    def _clear_again(self) -> None:
+        setattr(self, _DATA, dict(getattr(self, _DATA)))
 
-    def _once_durable(self, note: Callable[[], None]) -> None:
-        """Take note of what was stored, once nothing can undo it any more."""
-        note()
+    def _note_undoable(self, stored: StoredData, take_back: Callable[[], None]) -> None:
+        """Take note of what to do if what was stored is undone; a store may have transactions."""
 
-    def _keep(self, data: Any, delta: Delta, stored: StoredData) -> None:
-        if isinstance(data, LoadedData):
-            data.saved(delta, stored)
-        else:
-            setattr(self, _DATA, LoadedData(stored, data))
+    def _take_back_undone(self) -> None:
+        """Count what was undone since as not saved."""
+
+    # A touch.
 
     def touch(self, accessed: float) -> bool:
         """Record a later last access, in seconds since the epoch, and write no attribute.
 
         Return whether the session is still there.
         """
-        data, digest = self._data(), self.digest
-        if digest is None:
-            return False
-        loaded = data.stored if isinstance(data, LoadedData) else self._read(digest)
-        return self._touched(accessed, loaded is not None and self._renew(digest, loaded, accessed))
+        return self._run(self._touching(accessed))
 
     async def atouch(self, accessed: float) -> bool:
         """Async twin of :meth:`touch`."""
-        data, digest = await self._adata(), self.digest
+        return await self._arun(self._touching(accessed))
+
+    def _touching(self, accessed: float) -> Steps[bool]:
+        yield ("_get_session",)
+        data, digest = self._data(), self.digest
         if digest is None:
             return False
-        loaded = data.stored if isinstance(data, LoadedData) else await self._aread(digest)
-        return self._touched(
-            accessed, loaded is not None and await self._arenew(digest, loaded, accessed)
-        )
-
-    def _touched(self, accessed: float, is_there: bool) -> bool:
+        loaded = data.stored if isinstance(data, SessionData) else (yield "_read", digest)
+        is_there = loaded is not None and (yield "_renew", digest, loaded, accessed)
         if is_there and self.times is not None and self.times.accessed < accessed:
             self.times = self._stored_times = replace(self.times, accessed=accessed)
         return is_there
 
-    def delete(self, session_key: str | None = None) -> None:
-        """Delete a session, this one by default; one that is not there is no error."""
-        digest = self.digest if session_key is None else handles.digest(session_key)
-        if digest is not None:
-            self._remove(digest)
+    # The end.
 
-    async def adelete(self, session_key: str | None = None) -> None:
+    def delete(self, session_key: str | None = None) -> bool:  # type: ignore[override]
+        """Delete a session, this one by default; return whether this call deleted it.
+
+        One that is not there is no error. This one is also deleted where another request has
+        changed its key since it was loaded.
+        """
+        return self._run(self._deleting(session_key))
+
+    async def adelete(  # type: ignore[override]
+        self, session_key: str | None = None
+    ) -> bool:
         """Async twin of :meth:`delete`."""
+        return await self._arun(self._deleting(session_key))
+
+    def _deleting(self, session_key: str | None) -> Steps[bool]:
+        self._take_back_undone()
+        loaded = None
+        if session_key is None:
+            data = vars(self).get(_DATA)
+            loaded = data.stored if isinstance(data, SessionData) else None
         digest = self.digest if session_key is None else handles.digest(session_key)
-        if digest is not None:
-            await self._aremove(digest)
+        return digest is not None and bool((yield "_remove", digest, loaded))
 
     def flush(self) -> None:
         """Delete the session; what comes after it is a new one."""
-        super().flush()
+        self.was_deleted = self.delete()
+        self.clear()
         self._forget()
 
     async def aflush(self) -> None:
         """Async twin of :meth:`flush`."""
-        await super().aflush()
+        self.was_deleted = await self.adelete()
+        self.clear()
         self._forget()
 
+    # A change of key.
+
+    @sensitive_variables()
     def cycle_key(self) -> None:
-        """Give the session another key and store what changed; its creation time stays."""
-        data, digest = self._data(), self.digest
-        if digest is None:
-            self.create()
-            return
-        with self._another_key():
-            change = self._change_of_key(data)
-            self._cycled(data, change, self._update(digest, change))
+        """Give the session another key and store what changed; its creation time stays.
+
+        Where another request was faster to change the key, this one goes on with a copy of the
+        session, so that the cookies of both answers open a live session. A session that was ended
+        meanwhile is not brought back: that passes quietly, and the save raises UpdateError.
+        """
+        self._run(self._changing_key())
 
     async def acycle_key(self) -> None:
         """Async twin of :meth:`cycle_key`."""
-        data, digest = await self._adata(), self.digest
+        await self._arun(self._changing_key())
+
+    def _changing_key(self) -> Steps[None]:
+        self._take_back_undone()
+        yield ("_get_session",)
+        data, digest = self._data(), self.digest
         if digest is None:
-            await self.acreate()
+            yield ("create",)
             return
-        with self._another_key():
-            change = self._change_of_key(data)
-            self._cycled(data, change, await self._aupdate(digest, change))
-
-    @contextmanager
-    def _another_key(self) -> Iterator[None]:
-        old_key = self.session_key
-        self._draw_key()
-        try:
-            yield
-        except BaseException:
-            # As far as anybody knows, the session is where it was.
-            self._session_key = old_key
-            raise
-
-    def _change_of_key(self, data: Mapping[str, Any]) -> Change:
-        return self._change(data, self.times or self._times_to_store(), self.digest)
-
-    def _cycled(self, data: dict[str, Any], change: Change, stored: StoredData | None) -> None:
-        self.modified = True
-        # A session that is gone has a new key and no row: the save at the end of the request
-        # finds that out, and Django's middleware knows how to say it.
+        new = _NewKey()
+        change = self._change(data, self.times or self._times_to_store(), new.digest)
+        stored = yield "_update", digest, change
+        if stored is None:
+            moved = yield "_read_moved", digest, change.loaded
+            if moved is not None and not self._is_over(moved):
+                before = moved.times if change.loaded is None else change.loaded.times
+                times = mapping.merged_times(before, change.times, moved.times)
+                stored = yield "_insert", new.digest, change.copy_of(moved), times
+        # Only now: if that failed, the session is where it was, as far as anybody knows.
+        self._session_key, self.modified = new.key, True
         if stored is not None:
-            self._updated(data, change, stored)
+            self._note_saved(data, change.delta, stored)
+
+    # Steps.
+
+    def _run(self, steps: Steps[T]) -> T:
+        result = None
+        while True:
+            try:
+                name, *arguments = steps.send(result)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            result = None  # An error report would show it.
+            result = getattr(self, name)(*arguments)
+
+    async def _arun(self, steps: Steps[T]) -> T:
+        result = None
+        while True:
+            try:
+                name, *arguments = steps.send(result)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            twin = f"_a{name[1:]}" if name.startswith("_") else f"a{name}"
+            result = None
+            result = await getattr(self, twin)(*arguments)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Set
+from functools import partial
 from typing import Any
 
 from dirigible_session.stored import IMMUTABLE, from_json
 
 from . import mapping
-from .mapping import Delta
+from .mapping import Confidential, Delta
 from .operations import StoredData
 
 _MISSING: Any = object()
 
 
-class LoadedData(MutableMapping[str, Any]):
+class SessionData(MutableMapping[str, Any]):
     """A session's data, of which single attributes can be looked up without the others.
 
     What a request has seen stays as it saw it, whatever other requests store meanwhile. What it
@@ -28,7 +29,7 @@ class LoadedData(MutableMapping[str, Any]):
         self.stored = stored
         #: What was looked up, or set; and what of it is as it was looked up.
         self._values: dict[str, Any] = {} if values is None else values
-        self._given = self._values.copy()
+        self._given: dict[str, Any] = {}
         #: The texts in the store of what was looked up; of all the others, where all were.
         self._texts: dict[str, str] = {}
         self._rest = None if values is None else stored
@@ -104,7 +105,8 @@ class LoadedData(MutableMapping[str, Any]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        return repr(dict(self))
+        # Error reports show it, so it shows no value.
+        return f"<session data: {', '.join(map(repr, self)) or 'nothing'}>"
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
@@ -116,36 +118,52 @@ class LoadedData(MutableMapping[str, Any]):
         """Return what was changed; TypeError or ValueError if JSON can't hold it."""
         with self._lock:
             if self._rest is not None:
-                self._texts, self._rest = {**self._rest.texts, **self._texts}, None
-            values, anew, before = self._values.copy(), frozenset(self._set), self._texts
+                self._texts, self._rest = Confidential(self._rest.texts) | self._texts, None
+            values, anew, before = Confidential(self._values), frozenset(self._set), self._texts
             is_whole = self._is_whole
-        after = {}
-        for name, value in values.items():
-            # The same object, and one that can't be changed in place, has the same text.
-            if type(value) in IMMUTABLE and self._given.get(name, _MISSING) is value:
-                after[name] = before[name]
-            else:
-                after.update(mapping.to_texts({name: value}))
+        # The same object, and one that can't be changed in place, has the same text.
+        same = {
+            name
+            for name in values
+            if type(values[name]) in IMMUTABLE and self._given.get(name, _MISSING) is values[name]
+        }
+        others = Confidential((name, values[name]) for name in values if name not in same)
+        texts = mapping.text_pairs(others)
+        after = Confidential(
+            (name, before[name]) if name in same else next(texts) for name in values
+        )
         if self._is_damaged:
             return Delta(after, clears=True, anew=anew)
         if is_whole:
             return mapping.delta(before, after, anew)
-        changed = {n: text for n, text in after.items() if n in anew or before.get(n) != text}
-        return Delta(changed, anew=anew)
+        changed = mapping.changed_texts(before, after, anew)
+        return Delta(changed, anew=anew, before=mapping.dicts_before(before, changed))
 
-    def saved(self, delta: Delta, stored: StoredData) -> None:
-        """Take note that what was changed is stored now."""
+    def saved(self, delta: Delta, stored: StoredData) -> Callable[[], None]:
+        """Take note that what was changed is stored now; return what takes that back."""
         with self._lock:
+            take_back = partial(
+                self._not_saved, self.stored, self._texts, delta.anew, self._is_damaged
+            )
             self.stored, self._is_damaged = stored, False
             kept = {} if delta.clears else self._texts
-            self._texts = {n: text for n, text in kept.items() if n not in delta.removed}
+            self._texts = Confidential(
+                (name, kept[name]) for name in kept if name not in delta.removed
+            )
             self._texts |= delta.changed
             self._set -= delta.anew
-            if delta.clears:
-                self._given = {}
-            for name in (*delta.changed, *delta.removed):
-                # It may have been set again meanwhile, so its text has to tell.
-                self._given.pop(name, None)
+            # What was set again meanwhile, or is gone, has its text to tell.
+            for name in [n for n in self._given if n in delta.changed or n not in self._texts]:
+                del self._given[name]
+            return take_back
+
+    def _not_saved(
+        self, stored: StoredData, texts: dict[str, str], anew: Set[str], is_damaged: bool
+    ) -> None:
+        with self._lock:
+            self.stored, self._texts, self._is_damaged = stored, texts, is_damaged
+            self._set |= anew
+            self._given = {}
 
 
 def log_damage() -> None:

@@ -7,43 +7,54 @@ and lone surrogates among it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from django.contrib.auth import SESSION_KEY
 
 from dirigible_session.lifecycle import Times
-from dirigible_session.stored import USER_ID_LENGTH
+from dirigible_session.stored import USER_ID_LENGTH, from_json
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+Value = TypeVar("Value")
 
 #: JSON text by attribute, in the order in which the attributes were first set.
 Texts = Mapping[str, str]
 
 
-def to_text(value: object) -> str:
-    """Return a value as JSON; TypeError or ValueError if it can't be."""
-    return _encode(value)
+class Confidential(dict[str, Value]):
+    """A dict whose values an error report does not show among a frame's variables."""
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(map(repr, self)) or 'nothing'}>"
+
+    def __or__(self, other: Any) -> Any:
+        return type(self)({**self, **other})
+
+
+#: Return a value as JSON; TypeError or ValueError if it can't be.
+to_text = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def to_texts(data: Mapping[Any, Any]) -> dict[str, str]:
     """Return the JSON text of each attribute; TypeError or ValueError if one can't be."""
-    return {
-        name if type(name) is str else _key_text(name): to_text(value)
-        for name, value in data.items()
-    }
+    return Confidential(text_pairs(data))
 
 
-def _key_text(name: object) -> str:
-    # request.session takes any key. JSON has rules of its own for what is no str.
-    (text,) = json.loads(_encode({name: None}))
-    return str(text)
+def text_pairs(data: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
+    """Give each attribute and its JSON text, in order."""
+    # No value gets a name here, which an error report would show.
+    return zip(map(_name_text, data), map(to_text, data.values()), strict=True)
+
+
+def _name_text(name: object) -> str:
+    # request.session takes any key. JSON has rules of its own for what is not a str.
+    return name if type(name) is str else str(next(iter(json.loads(to_text({name: None})))))
 
 
 def to_document(texts: Texts) -> str:
     """Return one JSON object that holds all attributes."""
-    return "{" + ",".join(f"{_encode(name)}:{text}" for name, text in texts.items()) + "}"
+    return "{" + ",".join(f"{to_text(name)}:{text}" for name, text in texts.items()) + "}"
 
 
 @dataclass(frozen=True)
@@ -53,20 +64,31 @@ class Delta:
     An attribute that was removed and set again is in both, since it is now the youngest.
     """
 
-    changed: Texts = field(default_factory=dict)
+    changed: Texts = field(default_factory=dict, repr=False)
     removed: frozenset[str] = frozenset()
     #: Everything that is stored goes first: the session was cleared.
     clears: bool = False
     #: What was set, even to what it was.
     anew: Set[str] = field(default=frozenset(), compare=False)
+    #: Of each changed attribute that is a dict and was one before, its text before. Where it is
+    #: stored with another text by now, both changes are merged.
+    before: Texts = field(default_factory=dict, repr=False, compare=False)
 
     def laid_over(self, texts: Texts) -> dict[str, str]:
         """Return what is to be stored where ``texts`` is stored now."""
-        kept = {} if self.clears else dict(texts)
+        kept = Confidential({} if self.clears else texts)
+        changed = {name: self.text_over(texts.get(name), name) for name in self.changed}
         for name in self.removed:
             kept.pop(name, None)
-        kept.update(self.changed)
+        kept.update(changed)
         return kept
+
+    def text_over(self, stored: str | None, name: str) -> str:
+        """Return the text to store for a changed attribute that is stored with another text."""
+        before = self.before.get(name)
+        if stored is None or stored == before or before is None or not is_dict(stored):
+            return self.changed[name]
+        return merged_text(before, self.changed[name], stored)
 
 
 NO_CHANGE = Delta()
@@ -83,28 +105,96 @@ def delta(before: Texts, after: Texts, anew: Set[str] = frozenset()) -> Delta:
     # one that was set anew, or a new one.
     old_order = iter(before)
     moved = {name for name in after if name not in old_order and name in before}
+    changed = changed_texts(before, after, moved | anew)
     return Delta(
-        changed={
-            name: text
-            for name, text in after.items()
-            if before.get(name) != text or name in moved or name in anew
-        },
+        changed,
         removed=frozenset((before.keys() | anew) - after.keys()) | moved,
         anew=anew,
+        before=dicts_before(before, changed),
     )
+
+
+def changed_texts(before: Texts, after: Texts, anew: Set[str]) -> Texts:
+    """Return what is other than before, and what was set anew."""
+    return Confidential(
+        (name, text) for name, text in after.items() if before.get(name) != text or name in anew
+    )
+
+
+def dicts_before(before: Texts, changed: Texts) -> Texts:
+    """Return the texts before of those changed attributes that were dicts, and are."""
+    return Confidential(
+        (name, before[name])
+        for name, text in changed.items()
+        if is_dict(text) and name in before and is_dict(before[name])
+    )
+
+
+def is_dict(text: str) -> bool:
+    """Return whether a JSON text is that of a dict."""
+    return text.startswith("{")
+
+
+def merged_text(before: str, ours: str, theirs: str) -> str:
+    """Return the JSON text of what two requests made of one dict; ``ours`` is the later one."""
+    try:
+        return to_text(merged(*map(from_json, (before, ours, theirs))))
+    except (ValueError, RecursionError):
+        # Nested too deep.
+        return ours
+
+
+def merged(
+    before: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what two requests made of one dict, key by key at every depth.
+
+    Where both changed one key, what ``ours`` says wins. Where that was a dict before and both
+    changed it to another dict, these are merged in turn.
+    """
+    result = {}
+    for key, their_value in theirs.items():
+        if key in ours:
+            result[key] = _merged_value(before, ours, their_value, key)
+        elif key not in before:
+            result[key] = their_value
+    return result | {
+        key: our_value
+        for key, our_value in ours.items()
+        if key not in theirs and (key not in before or not _is_same(before[key], our_value))
+    }
+
+
+def _merged_value(
+    before: Mapping[str, Any], ours: Mapping[str, Any], their_value: Any, key: str
+) -> Any:
+    if key not in before:
+        return ours[key]
+    values = before[key], ours[key], their_value
+    if all(isinstance(value, dict) for value in values):
+        return merged(*values)
+    return their_value if _is_same(before[key], ours[key]) else ours[key]
+
+
+def _is_same(value: object, other: object) -> bool:
+    # Not ==, which takes 1 for 1.0 and for True.
+    return to_text(value) == to_text(other)
 
 
 def merged_times(before: Times, ours: Times, theirs: Times) -> Times:
     """Return the times to store where this request read ``before`` and now finds ``theirs``.
 
     The last access never goes back; the interval and the login are this request's if it set them.
+    Of two logins the later one counts.
     """
-    mine = {
-        name: getattr(ours, name)
-        for name in ("interval", "authenticated")
-        if getattr(ours, name) != getattr(before, name)
-    }
-    return replace(theirs, accessed=max(ours.accessed, theirs.accessed), **mine)
+    interval, login = theirs.interval, theirs.authenticated
+    if ours.interval != before.interval:
+        interval = ours.interval
+    if ours.authenticated != before.authenticated:
+        is_both = ours.authenticated is not None and login is not None
+        login = max(filter(None, (ours.authenticated, login))) if is_both else ours.authenticated
+    accessed = max(ours.accessed, theirs.accessed)
+    return replace(theirs, accessed=accessed, interval=interval, authenticated=login)
 
 
 def user_of(data: Mapping[str, Any]) -> str | None:

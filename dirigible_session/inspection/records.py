@@ -105,6 +105,9 @@ class Reporter:
         return stored
 
     def _end(self, data: Mapping[str, Any], stored: StoredSession) -> float | None:
+        is_reckoned = stored.times is not None
+        if is_reckoned or not isinstance(data.get(lifecycle.EXPIRY_KEY), int):
+            lifecycle.check_expiry(data)
         if stored.times is None:
             return stored.expires
         end = lifecycle.end_of(

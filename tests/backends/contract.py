@@ -803,5 +803,230 @@ class EngineContract:
         assert self.listed(store.session_key).expires == pytest.approx(now + 60)
 
 
+class RivalContract(EngineContract):
+    """What two requests of one session that change its key, or one dict, at once may count on."""
+
+    # A change of key hurts nobody.
+
+    def test_of_two_that_change_the_key_both_have_a_live_session(self, api: Api) -> None:
+        key = self.new(a=1)
+        one, other = self.loaded(api, key), self.loaded(api, key)
+        one["one"] = 1
+        other["other"] = 2
+        for store in (one, other):
+            api.cycle_key(store)
+            api.save(store)
+        assert len({key, one.session_key, other.session_key}) == 3
+        assert self.content(one.session_key) == {"a": 1, "one": 1}
+        assert self.content(other.session_key) == {"a": 1, "one": 1, "other": 2}
+        assert not api.exists(self.store(), key)
+
+    def test_of_two_logins_at_once_none_gets_what_the_other_stored(self, api: Api) -> None:
+        key = self.new(cart=[1])
+        one, other = self.loaded(api, key), self.loaded(api, key)
+        created = one.times.created
+        for store, user in ((one, "7"), (other, "8")):
+            api.cycle_key(store)
+            store["_auth_user_id"] = user
+            store["letter"] = user
+            api.save(store)
+        for store, user in ((one, "7"), (other, "8")):
+            content = {"cart": [1], "_auth_user_id": user, "letter": user}
+            assert self.content(store.session_key) == content
+            assert self.loaded(api, store.session_key).times.created == created
+
+    def test_several_change_the_key_of_a_user_and_lose_nothing(self, api: Api) -> None:
+        key = self.new(_auth_user_id="7")
+        stores = [self.loaded(api, key) for _ in range(4)]
+        for number, store in enumerate(stores):
+            api.cycle_key(store)
+            store[f"n{number}"] = number
+            api.save(store)
+        for number, store in enumerate(stores):
+            content = self.content(store.session_key)
+            assert content["_auth_user_id"] == "7"
+            assert content[f"n{number}"] == number
+
+    def test_a_session_whose_key_was_changed_several_times_is_found(self, api: Api) -> None:
+        key = self.new(a=1)
+        late = self.loaded(api, key)
+        for _ in range(3):
+            store = self.loaded(api, key)
+            api.cycle_key(store)
+            key = store.session_key
+        api.cycle_key(late)
+        late["b"] = 2
+        api.save(late)
+        assert self.content(late.session_key) == {"a": 1, "b": 2}
+        assert self.content(key) == {"a": 1}
+
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_a_session_that_was_ended_after_a_change_of_key_stays_dead(
+        self, api: Api, times: int
+    ) -> None:
+        key = self.new(a=1)
+        late = self.loaded(api, key)
+        for _ in range(times):
+            store = self.loaded(api, key)
+            api.cycle_key(store)
+            key = store.session_key
+        api.flush(self.loaded(api, key))
+        api.cycle_key(late)
+        with pytest.raises(UpdateError):
+            api.save(late)
+        assert not api.exists(self.store(), late.session_key)
+
+    def test_a_request_ends_the_session_that_it_loaded_also_under_another_key(
+        self, api: Api
+    ) -> None:
+        key = self.new(a=1)
+        late, rival = self.loaded(api, key), self.loaded(api, key)
+        api.cycle_key(rival)
+        api.flush(late)
+        assert late.was_deleted is True
+        assert not api.exists(self.store(), rival.session_key)
+        api.flush(rival)
+        assert rival.was_deleted is False
+
+    def test_a_delete_tells_whether_it_did(self, api: Api) -> None:
+        key = self.new(a=1)
+        assert api.delete(self.store(), key) is True
+        assert api.delete(self.store(), key) is False
+        assert api.delete(self.store()) is False
+
+    # Changes of one dict are merged.
+
+    @pytest.mark.parametrize("way", ["in place", "set"])
+    def test_what_two_requests_put_into_one_dict_is_kept(self, api: Api, way: str) -> None:
+        key = self.new(cart={"tea": 1, "lists": [1], "more": {"deep": {"a": 1, "b": 2}}})
+        one, other = self.loaded(api, key), self.loaded(api, key)
+        for store, name in ((one, "coffee"), (other, "cake")):
+            cart = store["cart"] if way == "in place" else json.loads(json.dumps(store["cart"]))
+            cart[name] = 1
+            cart["more"]["deep"][name] = 2
+            cart["last"] = name
+            if way == "set":
+                store["cart"] = cart
+        del one["cart"]["tea"], other["cart"]["more"]["deep"]["b"]
+        api.save(one)
+        api.save(other)
+        assert self.content(key)["cart"] == {
+            "lists": [1],
+            "more": {"deep": {"a": 1, "coffee": 2, "cake": 2}},
+            "coffee": 1,
+            "last": "cake",
+            "cake": 1,
+        }
+
+    def test_a_second_change_of_a_merged_dict_keeps_both(self, api: Api) -> None:
+        key = self.new(cart={})
+        one, other = self.loaded(api, key), self.loaded(api, key)
+        one["cart"]["one"] = 1
+        api.save(one)
+        other["cart"]["other"] = 1
+        api.save(other)
+        assert other["cart"] == {"other": 1}
+        one["cart"]["again"] = 1
+        del one["cart"]["one"]
+        api.save(one)
+        assert self.content(key)["cart"] == {"other": 1, "again": 1}
+        del other["cart"]["other"]
+        api.save(other)
+        assert self.content(key)["cart"] == {"again": 1}
+
+    def test_a_dict_that_both_added_is_not_merged(self, api: Api) -> None:
+        key = self.new()
+        one, other = self.loaded(api, key), self.loaded(api, key)
+        one["cart"], other["cart"] = {"one": 1}, {"other": 1}
+        api.save(one)
+        api.save(other)
+        assert self.content(key) == {"cart": {"other": 1}}
+
+    @pytest.mark.parametrize("theirs", [[1], "text", None])
+    def test_a_dict_that_a_rival_replaced_or_removed_is_not_merged(
+        self, api: Api, theirs: Any
+    ) -> None:
+        key = self.new(cart={"tea": 1})
+        one, other = self.loaded(api, key), self.loaded(api, key)
+        if theirs is None:
+            del one["cart"]
+        else:
+            one["cart"] = theirs
+        other["cart"]["cake"] = 1
+        api.save(one)
+        api.save(other)
+        assert self.content(key) == {"cart": {"tea": 1, "cake": 1}}
+
+    def test_a_cleared_session_keeps_only_its_own_dict(self, api: Api) -> None:
+        key = self.new(cart={"tea": 1})
+        one, other = self.loaded(api, key), self.loaded(api, key)
+        one["cart"]["one"] = 1
+        other.clear()
+        other["cart"] = {"other": 1}
+        api.save(one)
+        api.save(other)
+        assert self.content(key) == {"cart": {"other": 1}}
+
+    def test_a_dict_is_merged_when_the_key_is_changed(self, api: Api) -> None:
+        key = self.new(cart={})
+        late, rival = self.loaded(api, key), self.loaded(api, key)
+        rival["cart"]["rival"] = 1
+        api.save(rival)
+        late["cart"]["late"] = 1
+        api.cycle_key(late)
+        api.save(late)
+        assert self.content(late.session_key) == {"cart": {"rival": 1, "late": 1}}
+
+    # A request that is longer than the session may idle.
+
+    def test_a_session_that_was_live_when_the_request_came_is_loaded_and_saved(
+        self, api: Api
+    ) -> None:
+        store = self.store()
+        store.set_expiry(HOUR)
+        store.times = Times(time.time() - 2 * HOUR, time.time() - HOUR - 1)
+        store["a"] = 1
+        store.save()
+        if not self.store().exists(store.session_key):
+            pytest.skip("the store has deleted it by itself")
+        for judged_at, is_live in ((time.time() - 60, True), (None, False)):
+            late = self.store(store.session_key)
+            late.judged_at = judged_at
+            assert bool(api.load(late)) is is_live
+        late = self.store(store.session_key)
+        late.judged_at = time.time() - 60
+        late.times = Times(time.time() - 2 * HOUR, time.time())
+        api.keys(late)
+        late["b"] = 2
+        api.save(late)
+        assert self.content(store.session_key)["b"] == 2
+
+    # By its digest.
+
+    def test_a_session_found_by_its_digest_can_be_saved_and_given_a_key(self, api: Api) -> None:
+        key = self.new(a=1)
+        digest = handles.digest(key)
+        store = api.by_digest(self.store_class, digest)
+        store["b"] = 2
+        api.save(store)
+        assert self.content(key) == {"a": 1, "b": 2}
+        for name in list(store.keys()):
+            del store[name]
+        api.save(store)
+        assert self.content(key) == {}
+        api.cycle_key(store)
+        assert api.exists(self.store(), store.session_key)
+        with pytest.raises(LookupError):
+            api.by_digest(self.store_class, digest)
+
+    def test_a_session_that_is_over_is_not_found_by_its_digest(
+        self, api: Api, settings: Any
+    ) -> None:
+        key = self.over(a=1)
+        settings.SESSION_COOKIE_AGE = HOUR
+        with pytest.raises(LookupError):
+            api.by_digest(self.store_class, handles.digest(key))
+
+
 class NoSerializer:
     """Stands where another serializer than JSON is set; nobody may call it."""

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dirigible_session.backends import mapping
-from dirigible_session.backends.data import LoadedData
+from dirigible_session.backends.data import SessionData
 from dirigible_session.backends.mapping import Delta
 from dirigible_session.backends.redis.record import NOTHING, StoredHash
 from dirigible_session.lifecycle import Times
@@ -69,8 +69,8 @@ def do(data: Any, step: tuple[Any, ...]) -> Any:
 
 @given(st.dictionaries(names, values), st.lists(steps, max_size=8))
 def test_it_does_what_a_dict_does_and_its_changes_make_the_same_of_what_is_stored(before, steps):
-    unread, read, model = LoadedData(stored(before)), None, copy.deepcopy(before)
-    read = LoadedData(stored(before))
+    unread, read, model = SessionData(stored(before)), None, copy.deepcopy(before)
+    read = SessionData(stored(before))
     read.read()
     for step in steps:
         expected = do(model, step)
@@ -86,7 +86,7 @@ def test_it_does_what_a_dict_does_and_its_changes_make_the_same_of_what_is_store
 @example({"c": None}, [("clear",)], [("set", "c", None)])
 @given(st.dictionaries(names, values), st.lists(steps, max_size=4), st.lists(steps, max_size=4))
 def test_a_second_save_tells_what_was_changed_since_the_first(before, first, second):
-    unread = LoadedData(stored(before))
+    unread = SessionData(stored(before))
     for step in first:
         do(unread, step)
     delta = unread.delta()
@@ -101,20 +101,20 @@ def test_a_second_save_tells_what_was_changed_since_the_first(before, first, sec
 
 @pytest.mark.parametrize("whole", [dict, copy.copy, copy.deepcopy, lambda data: {**data}])
 def test_all_of_it_is_had_as_of_a_dict(whole):
-    data = LoadedData(stored({"b": [1], "a": 2}))
+    data = SessionData(stored({"b": [1], "a": 2}))
     assert whole(data) == {"b": [1], "a": 2}
     assert list(whole(data)) == ["b", "a"]
 
 
-def test_json_and_repr_see_all_of_it():
-    assert json.dumps(dict(LoadedData(stored({"b": [1], "a": 2})))) == '{"b": [1], "a": 2}'
-    assert repr(LoadedData(stored({"b": [1]}))) == "{'b': [1]}"
-    assert LoadedData(stored({"b": [1]})) == {"b": [1]}
-    assert LoadedData(stored({"b": [1]})) != {"b": [2]}
+def test_json_sees_all_of_it_and_repr_no_value():
+    assert json.dumps(dict(SessionData(stored({"b": [1], "a": 2})))) == '{"b": [1], "a": 2}'
+    assert repr(SessionData(stored({"b": [1]}))) == "<session data: 'b'>"
+    assert SessionData(stored({"b": [1]})) == {"b": [1]}
+    assert SessionData(stored({"b": [1]})) != {"b": [2]}
 
 
 def test_looking_one_up_reads_no_other(monkeypatch):
-    data = LoadedData(stored({"a": 1, "b": [2]}))
+    data = SessionData(stored({"a": 1, "b": [2]}))
 
     def fail(self):
         raise AssertionError
@@ -130,13 +130,13 @@ def test_looking_one_up_reads_no_other(monkeypatch):
 
 
 def test_what_was_given_out_is_the_same_object_when_all_is_read():
-    data = LoadedData(stored({"a": [1], "b": 1}))
+    data = SessionData(stored({"a": [1], "b": 1}))
     given_out = data["a"]
     assert dict(data.items())["a"] is given_out
 
 
 def test_a_name_that_is_no_text_is_a_name_as_well():
-    data = LoadedData(stored({"a": 1}))
+    data = SessionData(stored({"a": 1}))
     data[1] = 2
     assert data[1] == 2
     assert 1 in data
@@ -147,15 +147,15 @@ def test_what_json_cannot_hold_is_an_error_and_not_taken_for_damage():
     endless: list[Any] = []
     endless.append(endless)
     for value, error in ((object(), TypeError), (endless, ValueError)):
-        data = LoadedData(stored({"a": 1}))
+        data = SessionData(stored({"a": 1}))
         data["a"] = value
         with pytest.raises(error):
             data.delta()
 
 
-def overtaken(monkeypatch: pytest.MonkeyPatch, method: str) -> LoadedData:
+def overtaken(monkeypatch: pytest.MonkeyPatch, method: str) -> SessionData:
     """Give data that another thread reads, and changes, at the first step of a method."""
-    data = LoadedData(stored({"a": [1], "b": 1}))
+    data = SessionData(stored({"a": [1], "b": 1}))
     first_step = getattr(StoredHash, method)
 
     def read_meanwhile(self, *args):
@@ -191,8 +191,8 @@ def test_a_look_up_that_another_thread_overtakes_takes_nothing_back(monkeypatch)
     ],
 )
 def test_a_method_that_was_found_before_another_thread_read_all_works_on(name, arguments, found):
-    method = getattr(LoadedData, name)
-    data = LoadedData(stored({"a": [1], "b": 1}))
+    method = getattr(SessionData, name)
+    data = SessionData(stored({"a": [1], "b": 1}))
     data.read()
     assert method(data, *arguments) == found
     assert data.get("a") == {"__setitem__": 2, "pop": None}.get(name, [1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,3 +65,77 @@ def test_the_interval_is_this_requests_if_it_set_one():
     before, theirs = Times(1.0, 2.0), Times(1.0, 3.0, -5)
     assert mapping.merged_times(before, Times(1.0, 4.0), theirs) == Times(1.0, 4.0, -5)
     assert mapping.merged_times(before, Times(1.0, 2.5, 0), theirs) == Times(1.0, 3.0, 0)
+
+
+# Merging.
+
+keys = st.sampled_from("abcd")
+leaves = st.integers(0, 2) | st.booleans() | st.lists(st.integers(0, 1), max_size=2)
+trees = st.recursive(
+    st.dictionaries(keys, leaves, max_size=3),
+    lambda inner: st.dictionaries(keys, leaves | inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def changed(tree, path, value):
+    """Return a copy in which one value is set, or removed (None), deep inside."""
+    copy = dict(tree)
+    first, *rest = path
+    if not rest:
+        copy.pop(first, None)
+        if value is not None:
+            copy[first] = value
+    else:
+        inner = copy.get(first)
+        copy[first] = changed(inner if isinstance(inner, dict) else {}, rest, value)
+    return copy
+
+
+@given(trees, trees)
+def test_what_only_one_changed_is_as_it_wants_it(before, after):
+    assert mapping.merged(before, after, before) == after
+    assert mapping.merged(before, before, after) == after
+
+
+@given(trees, trees)
+def test_two_equal_changes_are_one(before, after):
+    assert mapping.merged(before, after, after) == after
+
+
+@given(st.dictionaries(keys, st.fixed_dictionaries({"x": leaves, "y": leaves})), st.data())
+def test_disjoint_changes_merge_to_the_same_in_any_order(before, data):
+    paths = [("a",), ("b", "x"), ("b", "y"), ("c", "x"), ("d", "deep", "z"), ("e",)]
+    before = {**before, "d": {"deep": {"z": 1, "w": 2}}, "b": {"x": 1, "y": 2}, "c": {"x": 3}}
+    values = [data.draw(leaves | st.none()) for _ in paths]
+    changes = [changed(before, path, value) for path, value in zip(paths, values, strict=True)]
+    expected = before
+    for path, value in zip(paths, values, strict=True):
+        expected = changed(expected, path, value)
+    for order in (changes, data.draw(st.permutations(changes))):
+        stored = before
+        for ours in order:
+            stored = mapping.merged(before, ours, stored)
+        assert stored == expected
+
+
+@given(trees, trees, trees)
+def test_of_one_key_the_last_wins_and_every_value_is_somebodys(before, ours, theirs):
+    result = mapping.merged(before, ours, theirs)
+    for key, value in result.items():
+        if not all(isinstance(tree.get(key), dict) for tree in (before, ours, theirs)):
+            assert value in (ours.get(key), theirs.get(key))
+    for key in ours.keys() - before.keys():
+        assert result[key] == ours[key]
+    for key in before.keys() - ours.keys():
+        assert key not in result
+
+
+@pytest.mark.parametrize(("value", "other"), [(1, True), (1, 1.0), (0, False)])
+def test_a_change_of_the_type_alone_is_a_change(value, other):
+    assert mapping.merged({"a": value}, {"a": other}, {"a": value, "b": 1})["a"] is other
+
+
+def test_what_is_nested_too_deep_to_be_merged_is_this_requests():
+    deep = '{"a":' * 100_000 + "1" + "}" * 100_000
+    assert mapping.merged_text("{}", deep, '{"b":1}') == deep

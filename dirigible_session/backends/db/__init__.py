@@ -16,40 +16,59 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib.auth import SESSION_KEY
 from django.db import IntegrityError, connections, router, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Case, F, Q, QuerySet, TextField, When
+from django.db.models.functions import Length
 
 from dirigible_session.backends import mapping
 from dirigible_session.backends.base import EngineBase
 from dirigible_session.backends.batch import Copies
-from dirigible_session.backends.mapping import Texts
+from dirigible_session.backends.mapping import Confidential, Texts
 from dirigible_session.backends.operations import Change, StoredData
 from dirigible_session.exceptions import SessionConflict
-from dirigible_session.lifecycle import EXPIRY_KEY, Times
+from dirigible_session.lifecycle import EXPIRY_KEY, Times, check_expiry
 from dirigible_session.stored import Query, StoredSession
 
 from . import statements
 from .rows import COLUMNS, Row, ends, is_over, value_of
+from .transactions import TRIES, Uncertain, is_in_transaction, tried_again
 
 if TYPE_CHECKING:
     from dirigible_session.models import AbstractSession
 
-#: How often a save is tried again when rivals are faster.
-TRIES = 50
 #: How many rows a reader gets at once, and how many ``clear_expired`` deletes at once.
 PAGE = 500
 BATCH = 1000
+#: Documents of more bytes than that a reader gets one by one.
+LARGE = 16_000
+
+#: Where a session is stored whose creation was undone.
+NOWHERE = ""
 
 
 class SessionStore(EngineBase):
-    """The session store; see the contract in ``backends.base``."""
+    """The session store; what its methods promise is said in ``backends.base``."""
 
     can_list = True
     reads_whole = True
     is_transactional = True
+
+    #: The digest of the row, where a transaction that was undone had changed it, or made the row:
+    #: the next save does that again. None: the row is where the session's key says.
+    _stored_as: str | None = None
+
+    def __init__(self, session_key: str | None = None) -> None:
+        super().__init__(session_key)
+        #: What was stored in a transaction that may yet be undone, and what takes note of that.
+        self._undoable: list[tuple[Uncertain, Callable[[], None]]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy knows no connection.
+        return {**vars(self), "_undoable": []}
 
     @classmethod
     def get_model_class(cls) -> type[AbstractSession]:
@@ -58,7 +77,7 @@ class SessionStore(EngineBase):
 
         return Session
 
-    def create_model_instance(self, data: dict[str, Any]) -> AbstractSession:
+    def create_model_instance(self, data: dict[str, Any]) -> Any:
         """Return a new object of the model, for a session with this data.
 
         The columns of ``AbstractSession`` are filled in by the engine. One whose model has others
@@ -75,29 +94,32 @@ class SessionStore(EngineBase):
         rows: QuerySet[AbstractSession] = cls.get_model_class()._default_manager.using(cls._using())
         return rows
 
-    @classmethod
-    def _row(cls, digest: str) -> QuerySet[AbstractSession]:
-        row: QuerySet[AbstractSession] = cls._rows().filter(digest=digest)
-        return row
-
     def _is_over(self, stored: StoredData) -> bool:
         if super()._is_over(stored):
             return True
         # The column tells the end by the limits of then, which may have been lowered since.
         end = self.end_of(cast("Row", stored).expiry, stored.times)
-        return end is not None and end <= time.time()
+        return not stored.error and end is not None and end <= self._now()
 
     # The operations.
 
+    @tried_again
     def _read(self, digest: str) -> Row | None:
         columns = statements.select(self.get_model_class(), self._using(), COLUMNS, digest)
-        return None if columns is None else Row.of(*columns)
+        return None if columns is None else Row.of(columns)
 
+    @tried_again
+    def _read_moved(self, digest: str, loaded: StoredData | None) -> Row | None:
+        with transaction.atomic(using=self._using(), savepoint=False):
+            return self._locked({"first_digest": _first_digest(digest, loaded)})
+
+    @tried_again
     def _has(self, digest: str) -> bool:
-        return self._row(digest).exists()
+        return bool(self._rows().filter(digest=digest).exists())
 
+    @tried_again
     def _insert(self, digest: str, texts: Texts, times: Times) -> Row | None:
-        row = self._row_of(texts, times, version=0)
+        row = self._row_of(texts, times)
         try:
             with self._savepoint():
                 self._instance(digest, row).save(force_insert=True, using=self._using())
@@ -105,36 +127,68 @@ class SessionStore(EngineBase):
             if self._has(digest):
                 return None
             raise
-        return row
+        return self._kept(row, NOWHERE)
 
     def _update(self, digest: str, change: Change) -> Row | None:
+        before = self._stored_as
+        if before is not None:
+            # Its creation, or the last change of its key, was undone.
+            row = self._stored_again(before, change.new_digest or digest, change)
+            if row is not None:
+                self._stored_as = None
+                return self._kept(row, before)
+        row = self._updated(digest, change)
+        return None if row is None else self._kept(row, digest if change.new_digest else None)
+
+    def _stored_again(self, before: str, digest: str, change: Change) -> Row | None:
+        if before == NOWHERE:
+            return self._insert(digest, change.texts, change.times)
+        return self._updated(before, replace(change, new_digest=digest))
+
+    @tried_again
+    def _updated(self, digest: str, change: Change) -> Row | None:
         loaded = cast("Row | None", change.loaded)
-        if loaded is not None:
-            row = self._changed(loaded, change)
+        if loaded is not None and not loaded.error:
+            row = self._changed(loaded, change, digest)
             as_read = {"accessed <=": row.times.accessed, "version =": loaded.version}
             if self._set(self._values(row, change), digest, as_read):
                 return row
         return self._update_again(digest, change)
 
+    @tried_again
     def _replace(self, digest: str, found: StoredData, texts: Texts, times: Times) -> bool:
-        version = cast("Row", found).version
-        row = self._row_of(texts, times, version + 1)
-        columns = self._columns(row) | self._further_columns(row)
-        return self._set(columns, digest, {"version =": version})
+        before = cast("Row", found)
+        row = self._row_of(texts, times, before.version + 1, before.first_digest)
+        as_read = {"version =": before.as_read["version"]}
+        return self._set(self._columns(row) | self._further_columns(row), digest, as_read)
 
+    @tried_again
     def _renew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
         row = cast("Row", loaded)
         older = {"version =": row.version, "accessed <": accessed}
-        renewal = self._renewal(row, accessed)
-        return self._set(renewal, digest, older) or self._renew_again(digest, accessed)
+        if not row.error and self._set(self._renewal(row, accessed), digest, older):
+            return True
+        with transaction.atomic(using=self._using(), savepoint=False):
+            fresh = self._locked({"digest": digest})
+            if fresh is not None and not fresh.error and fresh.times.accessed < accessed:
+                self._set(self._renewal(fresh, accessed), digest, {})
+            return fresh is not None
 
-    def _remove(self, digest: str) -> None:
-        self._row(digest)._raw_delete(self._using())
+    @tried_again
+    def _remove(self, digest: str, loaded: StoredData | None = None) -> bool:
+        rows, using = self._rows(), self._using()
+        digests = {digest, self._stored_as or digest} if digest == self.digest else {digest}
+        if rows.filter(digest__in=digests)._raw_delete(using):
+            return True
+        moved = rows.filter(first_digest=_first_digest(digest, loaded))
+        return loaded is not None and bool(moved._raw_delete(using))
 
+    @tried_again
     def _remove_if(self, digest: str, found: StoredData) -> bool:
-        row = cast("Row", found)
-        as_found = self._row(digest).filter(version=row.version, accessed=row.times.accessed)
-        return bool(as_found._raw_delete(self._using()))
+        as_read = {f"{name} =": value for name, value in cast("Row", found).as_read.items()}
+        return statements.delete(
+            self.get_model_class(), self._using(), {"digest =": digest, **as_read}
+        )
 
     # Where a rival was faster.
 
@@ -142,33 +196,20 @@ class SessionStore(EngineBase):
         for _ in range(TRIES):
             # Not left by an exception: that would spoil a transaction that goes on around it.
             with transaction.atomic(using=self._using(), savepoint=False):
-                fresh = self._locked(digest)
+                fresh = self._locked({"digest": digest})
                 if fresh is None:
                     return None
-                row = self._changed(fresh, change)
-                if self._set(self._values(row, change), digest, {"version =": fresh.version + 1}):
+                row = self._changed(fresh, change, digest)
+                as_read = {} if fresh.error else {"version =": fresh.version}
+                if self._set(self._values(row, change, fresh), digest, as_read):
                     return row
         raise SessionConflict(TRIES)
 
-    def _renew_again(self, digest: str, accessed: float) -> bool:
-        with transaction.atomic(using=self._using(), savepoint=False):
-            fresh = self._locked(digest)
-            if fresh is None:
-                return False
-            if fresh.times.accessed < accessed:
-                self._set(self._renewal(fresh, accessed), digest, {})
-            return True
-
-    def _locked(self, digest: str) -> Row | None:
-        """Lock a row until the end of the transaction and return what it was before.
-
-        None if it is gone or over.
-        """
-        self._row(digest).update(version=F("version") + 1)
-        row = self._read(digest)
-        if row is None or (row.expires is not None and row.expires <= time.time()):
-            return None
-        return replace(row, version=row.version - 1)
+    def _locked(self, which: Mapping[str, str]) -> Row | None:
+        """Lock a row until the end of the transaction and return it; None if it is gone."""
+        self._rows().filter(**which).update(version=F("version") + 1)
+        columns = self._rows().filter(**which).values_list(*COLUMNS).first()
+        return None if columns is None else Row.of(columns)
 
     def _set(self, values: Mapping[str, Any], digest: str, conditions: Mapping[str, Any]) -> bool:
         return statements.update(
@@ -176,43 +217,81 @@ class SessionStore(EngineBase):
         )
 
     def _savepoint(self) -> AbstractContextManager[Any]:
-        # PostgreSQL takes no statement after one that failed, unless that is undone by itself.
-        # Outside a transaction there is nothing to spoil, and a BEGIN and a COMMIT to save.
+        # PostgreSQL aborts a transaction on an error, so the INSERT needs a savepoint. Outside a
+        # transaction there is nothing to abort, and a BEGIN and a COMMIT to save.
         using = self._using()
         if connections[using].get_autocommit():
             return nullcontext()
         return transaction.atomic(using=using)
 
+    # What a transaction undid, the next save stores again.
+
+    def _kept(self, row: Row, stored_as: str | None) -> Row:
+        """Return a row that was stored; in a transaction, with what tells whether that holds.
+
+        ``stored_as`` is the digest of the row before, if this gave it another or made it.
+        """
+        connection = connections[self._using()]
+        if not is_in_transaction(connection):
+            return row
+        return replace(row, uncertain=Uncertain(connection, stored_as))
+
+    def _note_undoable(self, stored: StoredData, take_back: Callable[[], None]) -> None:
+        uncertain = cast("Row", stored).uncertain
+        if uncertain is not None:
+            self._undoable.append((uncertain, take_back))
+
+    def _take_back_undone(self) -> None:
+        undoable = [(one, take_back) for one, take_back in self._undoable if not one.is_committed]
+        # What came after something that was undone was undone with it.
+        held = list(takewhile(lambda pair: not pair[0].is_undone, undoable))
+        for uncertain, take_back in reversed(undoable[len(held) :]):
+            take_back()
+            if uncertain.stored_as is not None:
+                self._stored_as = uncertain.stored_as
+        self._undoable = held
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._stored_as, self._undoable = None, []
+
     # From what a save has to store to columns.
 
-    def _changed(self, stored: Row, change: Change) -> Row:
-        before = stored if change.loaded is None else change.loaded
-        times = mapping.merged_times(before.times, change.times, stored.times)
-        texts = change.delta.laid_over(stored.texts)
-        return self._row_of(texts, times, stored.version + 1)
+    def _changed(self, stored: Row, change: Change, digest: str) -> Row:
+        times = change.times
+        if not stored.error:
+            loaded = change.loaded
+            before = stored if loaded is None or loaded.error else loaded
+            times = mapping.merged_times(before.times, times, stored.times)
+        delta = change.delta
+        if delta.clears and change.loaded is not None:
+            # What was loaded was damaged. A rival may have replaced it since.
+            delta = replace(delta, clears=False)
+        is_moved = change.new_digest is not None
+        first_digest = _first_digest(digest, stored) if is_moved else stored.first_digest
+        texts = delta.laid_over(stored.texts)
+        return self._row_of(texts, times, stored.version + 1, first_digest)
 
-    def _row_of(self, texts: Texts, times: Times, version: int) -> Row:
-        expires = self.end_of(value_of(texts, EXPIRY_KEY), times)
-        return Row.holding(texts, times, expires, version)
-
-    def _once_durable(self, note: Callable[[], None]) -> None:
-        # What a transaction stores may be undone: until it commits, it counts as unsaved.
-        connection = connections[self._using()]
-        if connection.in_atomic_block:
-            connection.on_commit(note)
-        else:
-            note()
+    def _row_of(
+        self, texts: Texts, times: Times, version: int = 0, first_digest: str | None = None
+    ) -> Row:
+        expiry = value_of(texts, EXPIRY_KEY)
+        check_expiry(expiry)
+        expires = self.end_of(expiry, times)
+        return Row.holding(texts, times, expires, version, first_digest)
 
     def _columns(self, row: Row) -> dict[str, Any]:
-        return {
-            "session_data": row.document,
-            "created": row.times.created,
-            "accessed": row.times.accessed,
-            "interval": row.times.interval,
-            "authenticated": row.times.authenticated,
-            "user_id": mapping.user_of(value_of(row.texts, SESSION_KEY)),
-            "version": row.version,
-        } | ends(row.expires)
+        return Confidential(
+            session_data=row.document,
+            created=row.times.created,
+            accessed=row.times.accessed,
+            interval=row.times.interval,
+            authenticated=row.times.authenticated,
+            user_id=mapping.user_of(value_of(row.texts, SESSION_KEY)),
+            version=row.version,
+            first_digest=row.first_digest,
+            **ends(row.expires),
+        )
 
     def _further_columns(self, row: Row) -> dict[str, Any]:
         fields = statements.further(self.get_model_class())
@@ -220,39 +299,37 @@ class SessionStore(EngineBase):
             return {}
         instance = self.create_model_instance(row.parsed())
         connection = connections[self._using()]
-        values = {field: field.pre_save(instance, add=False) for field in fields}
-        return {
-            field.column: field.get_db_prep_save(value, connection)
-            for field, value in values.items()
+        values = Confidential((field, field.pre_save(instance, add=False)) for field in fields)
+        return Confidential(
+            (field.column, field.get_db_prep_save(values[field], connection))
+            for field in fields
             # The database's own default is there already.
-            if not hasattr(value, "as_sql")
-        }
+            if not hasattr(values[field], "as_sql")
+        )
 
     def _instance(self, digest: str, row: Row) -> AbstractSession:
-        instance = self.create_model_instance(row.parsed())
-        for name, value in {"digest": digest, **self._columns(row)}.items():
-            setattr(instance, name, value)
+        instance: AbstractSession = self.create_model_instance(row.parsed())
+        _fill(instance, {"digest": digest, **self._columns(row)})
         return instance
 
-    def _values(self, row: Row, change: Change) -> dict[str, Any]:
-        """Return what an UPDATE has to set."""
-        columns = self._columns(row) | self._further_columns(row)
-        del columns["created"]
+    def _values(self, row: Row, change: Change, stored: Row | None = None) -> dict[str, Any]:
+        """Return what an UPDATE has to set; the creation time only where that is damaged."""
+        columns = Confidential(self._columns(row) | self._further_columns(row))
+        if stored is None or not stored.error:
+            del columns["created"]
         if change.new_digest is not None:
             columns["digest"] = change.new_digest
         return columns
 
     def _renewal(self, row: Row, accessed: float) -> dict[str, Any]:
-        expires = self.end_of(
-            value_of(row.texts, EXPIRY_KEY), replace(row.times, accessed=accessed)
-        )
+        expires = self.end_of(row.expiry, replace(row.times, accessed=accessed))
         return {"accessed": accessed} | ends(expires)
 
     # Many at once, see `backends.batch`.
 
     def _read_many(self, digests: Iterable[str]) -> dict[str, StoredData]:
         rows = self._rows().filter(digest__in=list(digests)).values_list("digest", *COLUMNS)
-        return {digest: Row.of(*columns) for digest, *columns in rows}
+        return {digest: Row.of(columns) for digest, *columns in rows}
 
     def _publish(self, digests: Iterable[str]) -> set[str]:
         return set(self._rows().filter(digest__in=list(digests)).values_list("digest", flat=True))
@@ -262,7 +339,7 @@ class SessionStore(EngineBase):
         new = {digest: copy for digest, copy in copies.items() if digest not in taken}
         instances = []
         for digest, (texts, times) in new.items():
-            instances.append(self._instance(digest, self._row_of(texts, times, version=0)))
+            instances.append(self._instance(digest, self._row_of(texts, times)))
         try:
             with self._savepoint():
                 self._rows().bulk_create(instances)
@@ -277,20 +354,31 @@ class SessionStore(EngineBase):
     def list_stored(cls, query: Query) -> Iterator[StoredSession]:
         """Walk the stored sessions that ``query`` asks for, a page at a time, by their digests.
 
-        No cursor is held open: on MySQL it would hold all rows, on PostgreSQL old ones.
+        No cursor is held open: on MySQL it would hold all rows, on PostgreSQL old ones. A page
+        takes 8 MB at most, or what the largest session takes: documents of more than 16 kB are
+        read one by one.
         """
-        rows = _asked_for(cls._rows(), query).order_by("digest").values_list("digest", *COLUMNS)
+        document = Case(When(size__lte=LARGE, then="session_data"), output_field=TextField())
+        rows = (
+            _asked_for(cls._rows(), query)
+            .annotate(size=Length("session_data"), document=document)
+            .order_by("digest")
+            .values_list("digest", "document", *COLUMNS[1:])
+        )
         page = list(rows[:PAGE])
         while page:
             for digest, *columns in page:
-                stored = _stored_session(digest, Row.of(*columns))
-                stored.position = digest
-                yield stored
+                row = Row.of(columns) if columns[0] is not None else cls()._read(digest)
+                if row is not None:
+                    stored = _stored_session(digest, row)
+                    stored.position = digest
+                    yield stored
             if len(page) < PAGE:
                 break
             page = list(rows.filter(digest__gt=page[-1][0])[:PAGE])
 
     @classmethod
+    @tried_again
     def end_stored(cls, digests: Sequence[str]) -> set[str]:
         """Delete these sessions and return the digests of those that were still there.
 
@@ -299,7 +387,7 @@ class SessionStore(EngineBase):
         model, using = cls.get_model_class(), cls._using()
         wanted, ended = list(dict.fromkeys(digests)), set()
         for start in range(0, len(wanted), PAGE):
-            ended |= statements.delete(model, using, wanted[start : start + PAGE])
+            ended |= statements.delete_all(model, using, wanted[start : start + PAGE])
         return ended
 
     # What is over.
@@ -315,6 +403,7 @@ class SessionStore(EngineBase):
             pass
 
     @classmethod
+    @tried_again
     def _clear_batch(cls, now: float) -> int:
         using, over = cls._using(), is_over(now)
         # Not as a subquery: MySQL takes none with a limit, and PostgreSQL, until it has analyzed
@@ -325,6 +414,16 @@ class SessionStore(EngineBase):
         # Asked again, for what was renewed since the batch was found.
         deleted: int = cls._rows().filter(over, digest__in=batch)._raw_delete(using)
         return deleted
+
+
+def _fill(instance: AbstractSession, columns: Mapping[str, Any]) -> None:
+    for name, value in columns.items():
+        setattr(instance, name, value)
+
+
+def _first_digest(digest: str, stored: StoredData | None) -> str:
+    """Return the digest that a session had before its key was first changed."""
+    return (stored is not None and cast("Row", stored).first_digest) or digest
 
 
 def _asked_for(rows: QuerySet[AbstractSession], query: Query) -> QuerySet[AbstractSession]:
@@ -351,4 +450,5 @@ def _stored_session(digest: str, row: Row) -> StoredSession:
         data = row.parsed()
     except ValueError as damage:
         error = str(damage)
-    return StoredSession(digest, data, row.times, row.expires, len(row.document), error)
+    times = None if row.error else row.times
+    return StoredSession(digest, data, times, row.expires, len(row.document), error)

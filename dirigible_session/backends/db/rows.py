@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
 
 from dirigible_session.backends import mapping
 from dirigible_session.backends.mapping import Texts
-from dirigible_session.lifecycle import EXPIRY_KEY, LAST_DATE, Times
+from dirigible_session.lifecycle import EXPIRY_KEY, LAST_DATE, Times, check_expiry, is_seconds
 from dirigible_session.stored import from_document, from_json
+
+if TYPE_CHECKING:
+    from .transactions import Uncertain
 
 #: The columns of a :class:`Row`, in its order.
 COLUMNS = (
@@ -23,33 +26,52 @@ COLUMNS = (
     "authenticated",
     "expires",
     "version",
+    "first_digest",
 )
 
 DAY = 24 * 60 * 60
+#: The largest number that the column of the version can hold.
+LAST_VERSION = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class Row:
     """What the table holds of one session."""
 
-    document: str
+    document: str = field(repr=False)
     times: Times
     expires: float | None
     version: int
+    first_digest: str | None = None
+    #: Why nothing of it can be used: SQLite takes any value for any column.
+    error: str = ""
+    #: The columns that tell whether the row is still as it was read.
+    as_read: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    #: What may yet undo that it was stored.
+    uncertain: Uncertain | None = field(default=None, compare=False)
 
     @classmethod
-    def of(
-        cls,
-        document: str,
-        created: float,
-        accessed: float,
-        interval: int | None,
-        authenticated: float | None,
-        expires: float | None,
-        version: int,
-    ) -> Row:
+    def of(cls, columns: Sequence[Any]) -> Row:
         """Return the row with these columns."""
-        return cls(document, Times(created, accessed, interval, authenticated), expires, version)
+        document, created, accessed, interval, authenticated, expires, version, first = columns
+        as_read = {"version": version, "accessed": accessed}
+        is_sound = (
+            isinstance(document, str)
+            and is_seconds(created)
+            and is_seconds(accessed)
+            and (interval is None or type(interval) is int)
+            and (authenticated is None or is_seconds(authenticated))
+            and (expires is None or isinstance(expires, (int, float)))
+            and type(version) is int
+            and 0 <= version < LAST_VERSION
+            and (first is None or isinstance(first, str))
+        )
+        if not is_sound:
+            document = document.decode("latin-1") if isinstance(document, bytes) else str(document)
+            error = "damaged: a column holds a value that can't be its own"
+            return cls(document, Times(0.0, 0.0), None, 0, None, error, as_read)
+        times = Times(created, accessed, interval, authenticated)
+        return cls(document, times, expires, version, first, "", as_read)
 
     @classmethod
     def holding(
@@ -57,10 +79,13 @@ class Row:
         texts: Texts,
         times: Times,
         expires: float | None,
-        version: int,
+        version: int = 0,
+        first_digest: str | None = None,
     ) -> Row:
         """Return a row to store these attributes."""
-        row = cls(mapping.to_document(texts), times, expires, version)
+        document = mapping.to_document(texts)
+        as_read = {"version": version, "accessed": times.accessed}
+        row = cls(document, times, expires, version, first_digest, "", as_read)
         vars(row)["texts"] = texts
         return row
 
@@ -69,7 +94,7 @@ class Row:
         """The JSON text of each attribute; none if they can't be decoded."""
         try:
             return mapping.to_texts(self.parsed())
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
 
     @property
@@ -83,7 +108,11 @@ class Row:
 
     def parsed(self) -> dict[str, Any]:
         """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
-        return from_document(self.document)
+        if self.error:
+            raise ValueError(self.error)
+        data = from_document(self.document)
+        check_expiry(data)
+        return data
 
 
 def day_of(moment: float) -> int:

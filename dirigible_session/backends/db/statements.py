@@ -7,7 +7,7 @@ database that the engine supports.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -30,17 +30,24 @@ def update(
 
     A condition is a column and an operator, ``"version ="`` for one.
     """
-    statement = _update(model, using, tuple(values), tuple(conditions))
-    parameters: Sequence[Any] = [*values.values(), *conditions.values()]
+    return _run(using, _update(model, using, tuple(values), tuple(conditions)), values, conditions)
+
+
+def delete(model: Model, using: str, conditions: Mapping[str, Any]) -> bool:
+    """Delete the row that fulfils the conditions; return whether there was one."""
+    return _run(using, _delete(model, using, tuple(conditions)), conditions)
+
+
+def _run(using: str, statement: str, *parameters: Mapping[str, Any]) -> bool:
     with (
         transaction.mark_for_rollback_on_error(using=using),
         connections[using].cursor() as cursor,
     ):
-        cursor.execute(statement, parameters)
+        cursor.execute(statement, [value for values in parameters for value in values.values()])
         return bool(cursor.rowcount)
 
 
-def delete(model: Model, using: str, digests: Sequence[str]) -> set[str]:
+def delete_all(model: Model, using: str, digests: Sequence[str]) -> set[str]:
     """Delete rows and return the digests of those that were there."""
     connection = connections[using]
     quote = connection.ops.quote_name
@@ -93,7 +100,17 @@ def _select(model: Model, using: str, columns: tuple[str, ...]) -> str:
 def _update(model: Model, using: str, columns: tuple[str, ...], conditions: tuple[str, ...]) -> str:
     quote = connections[using].ops.quote_name
     settings = ", ".join(f"{quote(column)} = %s" for column in columns)
-    guards = " AND ".join(
+    table, where = quote(model._meta.db_table), _where(quote, conditions)
+    return f"UPDATE {table} SET {settings} WHERE {where}"  # noqa: S608
+
+
+@lru_cache
+def _delete(model: Model, using: str, conditions: tuple[str, ...]) -> str:
+    quote = connections[using].ops.quote_name
+    return f"DELETE FROM {quote(model._meta.db_table)} WHERE {_where(quote, conditions)}"  # noqa: S608
+
+
+def _where(quote: Callable[[str], str], conditions: tuple[str, ...]) -> str:
+    return " AND ".join(
         f"{quote(column)} {operator} %s" for column, operator in map(str.split, conditions)
     )
-    return f"UPDATE {quote(model._meta.db_table)} SET {settings} WHERE {guards}"  # noqa: S608

@@ -60,11 +60,13 @@ class SessionStore(RedisListing, RedisBatch, EngineBase):
     async def _arenew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
         return await adrive(operations.renew(self._site(), digest, loaded, accessed))
 
-    def _remove(self, digest: str) -> None:
+    def _remove(self, digest: str, loaded: StoredData | None = None) -> bool:
         drive(operations.remove(self._site(), digest))
+        return True
 
-    async def _aremove(self, digest: str) -> None:
+    async def _aremove(self, digest: str, loaded: StoredData | None = None) -> bool:
         await adrive(operations.remove(self._site(), digest))
+        return True
 
     def _remove_if(self, digest: str, found: StoredData) -> bool:
         return drive(operations.remove_if(self._site(), digest, found))

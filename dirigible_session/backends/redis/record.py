@@ -214,7 +214,9 @@ def end(expiry_text: str | None, times: Times, end_of: EndOf) -> float | None:
 
 
 def _expiry(text: str | None) -> dict[str, Any]:
-    return {} if text is None else {EXPIRY_KEY: from_json(text)}
+    data = {} if text is None else {EXPIRY_KEY: from_json(text)}
+    lifecycle.check_expiry(data)
+    return data
 
 
 def kept_until(end: float | None, times: Times) -> float:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from ..contract import EngineContract
+from ..contract import RivalContract
 
 pytestmark = pytest.mark.django_db
 
 
-class TestDb(EngineContract):
+class TestDb(RivalContract):
     engine = "dirigible_session.backends.db"

@@ -138,3 +138,21 @@ def test_a_model_without_the_columns_is_an_error(
     derived(monkeypatch, settings, model)
     found = [message.id for message in checks.run_checks() if "E014" in str(message.id)]
     assert bool(found) == (kind in ("child", "stranger"))
+
+
+LONG = "VisitOfAnAccountThatHasASubscriptionInOneOfManyCountries"
+
+
+@isolate_apps("dirigible_session", "tests.facade")
+def test_a_long_name_and_models_of_one_name_in_two_apps_pass_the_checks() -> None:
+    def model(name: str, app_label: str) -> Any:
+        meta = type("Meta", (AbstractSession.Meta,), {"app_label": app_label})
+        return type(name, (AbstractSession,), {"Meta": meta, "__module__": __name__})
+
+    made = [model(LONG, "dirigible_session"), model("Visit", "dirigible_session")]
+    made.append(model("Visit", "another_app_whose_name_is_rather_long"))
+    names = [index.name for one in made for index in one._meta.indexes]
+    assert len(set(names)) == len(names) == 9
+    assert max(map(len, names)) <= 30
+    found = [message for one in made for message in one.check()]
+    assert [message for message in found if message.id in ("models.E030", "models.E034")] == []

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.sessions.backends.base import CreateError, UpdateError
-from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, connections, transaction
 from django.test import AsyncClient, Client
 
 from dirigible_session import handles
@@ -423,3 +425,97 @@ def test_very_many_are_ended_some_at_a_time(db_engine: Any, queries: Any) -> Non
     with queries() as ran:
         assert db_engine.end_stored(digests) == {digests[1000]}
     assert len([sql for sql in ran if "digest" in sql]) <= 4
+
+
+@THREADED
+@pytest.mark.parametrize("attributes", [{"cart": {}}, {"cart": {"deep": {}}}], ids=["flat", "deep"])
+def test_400_requests_in_8_threads_keep_400_entries_of_one_dict(
+    db_engine: Any, attributes: dict[str, Any]
+) -> None:
+    key = new_session(db_engine, **attributes)
+
+    def request(number: int) -> None:
+        store = loaded(db_engine, key)
+        cart = store["cart"].get("deep", store["cart"])
+        cart[str(number)] = number
+        store.save()
+
+    in_threads(8, request, range(400))
+    cart = loaded(db_engine, key)["cart"]
+    assert cart.get("deep", cart) == {str(number): number for number in range(400)}
+
+
+def test_a_dict_takes_no_further_statement_where_there_is_no_rival(
+    api: Api, db_engine: Any, queries: Any
+) -> None:
+    store = loaded(db_engine, new_session(db_engine, cart={"tea": 1}))
+    store["cart"]["cake"] = 1
+    with queries(transactions=True) as ran:
+        api.save(store)
+    assert len(ran) == 1
+
+
+@THREADED
+@pytest.mark.parametrize("changes", [1, 2])
+def test_120_requests_that_change_the_key_at_once_are_all_answered(
+    db_engine: Any, changes: int
+) -> None:
+    """Six at a time load one session, and only then change its key, as after a rotation."""
+    for _ in range(20):
+        key = new_session(db_engine, _auth_user_id="7", cart={})
+        barrier = threading.Barrier(6, timeout=60)
+        keys: list[str] = []
+
+        def request(number: int) -> None:
+            store = loaded(db_engine, key)  # noqa: B023
+            barrier.wait()  # noqa: B023
+            for _ in range(changes):
+                store.cycle_key()
+            store[f"n{number}"] = number
+            store["cart"][str(number)] = number
+            store.save()
+            keys.append(store.session_key)  # noqa: B023
+            seen = dict(db_engine(store.session_key).items())
+            assert seen["_auth_user_id"] == "7"
+            assert seen[f"n{number}"] == seen["cart"][str(number)] == number
+
+        in_threads(6, request, range(6))
+        assert len(set(keys)) == 6
+        for each in keys:
+            db_engine(each).flush()
+        assert not Session.objects.exists()
+
+
+@THREADED
+def test_an_async_read_or_write_is_one_hop_to_a_thread(
+    db_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hops: list[str] = []
+    submit = ThreadPoolExecutor.submit
+
+    def counted(pool: Any, function: Any, *args: Any, **named: Any) -> Any:
+        hops.append(getattr(function, "__qualname__", ""))
+        return submit(pool, function, *args, **named)
+
+    key = new_session(db_engine, a=1)
+
+    async def visit() -> list[int]:
+        store = db_engine(key)
+        counts = []
+        for call in (
+            lambda: store.aget("a"),
+            lambda: store.aset("a", 2),
+            lambda: store.asave(),
+            lambda: store.atouch(store.times.accessed + 100),
+            lambda: store.acycle_key(),
+            lambda: store.aflush(),
+        ):
+            hops.clear()
+            with monkeypatch.context() as patch:
+                patch.setattr(ThreadPoolExecutor, "submit", counted)
+                await call()
+            counts.append(len(hops))
+        await sync_to_async(connections.close_all)()
+        return counts
+
+    assert asyncio.run(visit()) == [1, 0, 1, 1, 1, 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
@@ -339,3 +340,37 @@ def test_sessions_are_read_where_they_are_written(api: Api, db_engine: Any, sett
     api.cycle_key(late)
     api.flush(late)
     api.clear_expired(db_engine)
+
+
+def test_a_reader_holds_a_page_of_small_sessions_and_one_large_one(db_engine: Any) -> None:
+    now, large = time.time(), "x" * 1_000_000
+    for number in range(20):
+        store = db_engine()
+        store["n"] = number
+        store["text"] = large
+        store.save()
+    tracemalloc.start()
+    try:
+        listed = sorted(
+            stored.data["n"] for stored in db_engine.list_stored(Query(now=now)) if stored.data
+        )
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert listed == list(range(20))
+    assert peak < 8_000_000
+
+
+def test_a_large_session_that_ends_while_it_is_listed_is_left_out(db_engine: Any) -> None:
+    store = db_engine()
+    store["text"] = "x" * 100_000
+    store.save()
+    walk = db_engine.list_stored(Query(now=time.time()))
+
+    def ended(execute: Any, sql: str, *rest: Any) -> Any:
+        if "CASE" not in sql and sql.startswith("SELECT"):
+            Session.objects.all()._raw_delete("default")
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(ended):
+        assert list(walk) == []
