@@ -40,7 +40,10 @@ return [...document.body.querySelectorAll("*")]
     return [(Math.max(...both) + 0.05) / (Math.min(...both) + 0.05), element.outerHTML];
   });
 """
-RUN_AXE = "const done = arguments[0]; axe.run().then((results) => done(results.violations));"
+RUN_AXE = """
+const [within, done] = arguments;
+axe.run(within).then((results) => done(results.violations));
+"""
 
 
 def missing(what: str) -> None:
@@ -100,13 +103,13 @@ def assert_readable(driver: webdriver.Chrome) -> None:
     assert not [text for contrast, text in contrasts if contrast < LEAST_CONTRAST]
 
 
-def axe_violations(driver: webdriver.Chrome) -> list[str]:
-    """Return what axe-core has to say against the page, each on a line of its own."""
+def axe_violations(driver: webdriver.Chrome, within: str = "html") -> list[str]:
+    """Return what axe-core has to say against a part of the page, each on a line of its own."""
     allow_scripts(driver, True)
     driver.execute_script(_axe())
     return [
         f"{violation['id']}: {node['html']} ({node['failureSummary']})"
-        for violation in driver.execute_async_script(RUN_AXE)
+        for violation in driver.execute_async_script(RUN_AXE, within)
         for node in violation["nodes"]
     ]
 
