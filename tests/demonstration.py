@@ -58,8 +58,13 @@ def serving(temporary: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
-        process.kill()
-        process.communicate()
+        # As Ctrl-C does: it takes the server that it may have started along.
+        process.terminate()
+        try:
+            process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
 
 
 def address_in(text: str) -> str:

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, register
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
 
 from dirigible_session.conf import PREFIX, conf
 
@@ -36,7 +37,7 @@ def check_redis_installed(app_configs: Any = None, **kwargs: Any) -> Iterable[Ch
     return [
         checks.Error(
             f"SESSION_ENGINE is {settings.SESSION_ENGINE!r}, and redis-py is not installed.",
-            hint=f"Install it: {EXTRA}",
+            hint=_("Install it: %(command)s") % {"command": EXTRA},
             id="dirigible_session.E020",
         )
     ]
@@ -46,11 +47,11 @@ def check_redis_installed(app_configs: Any = None, **kwargs: Any) -> Iterable[Ch
 def check_redis_url(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
     """``DIRIGIBLE_SESSION_REDIS_URL`` names a server or a cluster, if the engine is in use."""
     url = conf.redis_url
-    hint = (
-        f"{SETTING} = {EXAMPLE!r} names one server, 'redis+cluster://node1:6379,node2:6379' some "
+    hint = _(
+        "%(setting)s = %(server)r names one server, 'redis+cluster://node1:6379,node2:6379' some "
         "nodes of a cluster, 'redis+sentinel://host1:26379,host2:26379/mymaster/0' the sentinels "
         "that know a primary."
-    )
+    ) % {"setting": SETTING, "server": EXAMPLE}
     if url is None and conf.redis_client is None and _is_in_use():
         return [
             checks.Error(
@@ -94,7 +95,7 @@ def check_redis_client(app_configs: Any = None, **kwargs: Any) -> Iterable[Check
     return [
         checks.Error(
             f"{CLIENT_SETTING} is wrong: {problem.rstrip('.')}.",
-            hint=(
+            hint=_(
                 "Name a function of your project by its dotted path. It is called with is_async= "
                 "and returns a client of redis-py: redis.Redis or, for is_async=True, "
                 "redis.asyncio.Redis."

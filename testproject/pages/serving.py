@@ -60,7 +60,12 @@ def _redis(directory: str) -> Iterator[None]:
     command = [program, "--port", str(port), "--bind", LOOPBACK, "--save", "", "--dir", directory]
     url = f"redis://{LOOPBACK}:{port}/0"
     # Ctrl-C goes to all processes of a terminal, and the server is to outlive the site.
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    quiet = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+    }
+    server = subprocess.Popen(command, start_new_session=True, **quiet)
     try:
         _wait_for(port)
         with override_settings(
