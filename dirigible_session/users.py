@@ -1,4 +1,4 @@
-"""The sessions of a user: where somebody is logged in, and signing out there.
+"""The sessions of a user: where somebody is logged in, and signing out there::
 
     from dirigible_session.users import end_sessions, sessions_of
 
