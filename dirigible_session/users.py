@@ -1,4 +1,6 @@
-"""The sessions of a user: where somebody is logged in, and signing out there::
+"""The sessions of a user: where somebody is logged in, and signing out there.
+
+To sign a user out everywhere else::
 
     from dirigible_session.users import end_sessions, sessions_of
 
