@@ -20,6 +20,7 @@ from unittest import mock
 import pytest
 from asgiref.sync import async_to_sync
 from django.conf import global_settings, settings
+from django.contrib import admin
 from django.contrib.auth import signals as auth_signals
 from django.core import checks
 from django.core.management import ManagementUtility
@@ -67,6 +68,7 @@ class Page:
         with (
             chdir(self._fixture("tmp_path")),
             receivers_restored(),
+            mock.patch.dict(admin.site._registry),
             override_settings(**SITE),
             self._settings,
         ):
