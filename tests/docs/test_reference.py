@@ -81,3 +81,17 @@ def test_all_exceptions() -> None:
     assert told("exceptions.md", r"`(\w+)`") == known
     troubleshooting = (DOCS / "troubleshooting.md").read_text()
     assert not [name for name in known if name not in troubleshooting]
+
+
+def test_troubleshooting_quotes_the_messages() -> None:
+    text = (DOCS / "troubleshooting.md").read_text()
+    for error in (
+        exceptions.NoCurrentRequest("get_id"),
+        exceptions.MiddlewareMissing("get_id"),
+        exceptions.ReservedAttributeName("_x"),
+        exceptions.SessionConflict(50),
+    ):
+        quoted = re.findall(rf"^\*\*`([^`]+)`\*\*.*`{type(error).__name__}`", text, re.M)
+        assert quoted, error
+        for part in filter(None, map(str.strip, quoted[0].replace("'", "").split("…"))):
+            assert part in str(error).replace("'", ""), part
