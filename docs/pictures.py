@@ -19,7 +19,7 @@ from unittest import mock
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 sys.path[:0] = [str(ROOT)]
-os.environ.update(DJANGO_SETTINGS_MODULE="tests.settings", COLUMNS="104")
+os.environ.update(DJANGO_SETTINGS_MODULE="tests.settings", COLUMNS="126")
 
 import django
 
@@ -54,7 +54,7 @@ def terminal_svg(command: str, *arguments: str) -> str:
     out = Terminal()
     with mock.patch.dict(os.environ, TERM="xterm-256color", COLORTERM="truecolor"):
         call_command(command, *arguments, stdout=out, stderr=out, force_color=True)
-    console = Console(record=True, width=104, file=io.StringIO(), force_terminal=True)
+    console = Console(record=True, width=126, file=io.StringIO(), force_terminal=True)
     console.print(f"[bold]$[/bold] python manage.py {' '.join([command, *arguments])}")
     console.print(Text.from_ansi(out.getvalue()))
     svg = console.export_svg(title="sessions_dump", unique_id="sessions-dump")
