@@ -12,8 +12,7 @@ would still know a session that was ended, and not yet one that has just logged 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import takewhile
@@ -21,8 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib.auth import SESSION_KEY
 from django.db import IntegrityError, connections, router, transaction
-from django.db.models import Case, F, Q, QuerySet, TextField, When
-from django.db.models.functions import Length
+from django.db.models import F, QuerySet
 
 from dirigible_session.backends import mapping
 from dirigible_session.backends.base import EngineBase
@@ -31,26 +29,22 @@ from dirigible_session.backends.mapping import Confidential, Texts
 from dirigible_session.backends.operations import Change, StoredData
 from dirigible_session.exceptions import SessionConflict
 from dirigible_session.lifecycle import EXPIRY_KEY, Times, check_expiry
-from dirigible_session.stored import Query, StoredSession
 
 from . import statements
-from .rows import COLUMNS, Row, ends, is_over, value_of
+from .listing import BATCH, PAGE, DatabaseListing
+from .rows import COLUMNS, Row, ends, value_of
 from .transactions import TRIES, Uncertain, is_in_transaction, tried_again
 
 if TYPE_CHECKING:
     from dirigible_session.models import AbstractSession
 
-#: How many rows a reader gets at once, and how many ``clear_expired`` deletes at once.
-PAGE = 500
-BATCH = 1000
-#: Documents of more bytes than that a reader gets one by one.
-LARGE = 16_000
+__all__ = ["BATCH", "PAGE", "SessionStore"]
 
 #: Where a session is stored whose creation was undone.
 NOWHERE = ""
 
 
-class SessionStore(EngineBase):
+class SessionStore(DatabaseListing, EngineBase):
     """The session store; what its methods promise is said in ``backends.base``."""
 
     can_list = True
@@ -348,73 +342,6 @@ class SessionStore(EngineBase):
             return super()._stage(new)
         return set(new)
 
-    # The readers.
-
-    @classmethod
-    def list_stored(cls, query: Query) -> Iterator[StoredSession]:
-        """Walk the stored sessions that ``query`` asks for, a page at a time, by their digests.
-
-        No cursor is held open: on MySQL it would hold all rows, on PostgreSQL old ones. A page
-        takes 8 MB at most, or what the largest session takes: documents of more than 16 kB are
-        read one by one.
-        """
-        document = Case(When(size__lte=LARGE, then="session_data"), output_field=TextField())
-        rows = (
-            _asked_for(cls._rows(), query)
-            .annotate(size=Length("session_data"), document=document)
-            .order_by("digest")
-            .values_list("digest", "document", *COLUMNS[1:])
-        )
-        page = list(rows[:PAGE])
-        while page:
-            for digest, *columns in page:
-                row = Row.of(columns) if columns[0] is not None else cls()._read(digest)
-                if row is not None:
-                    stored = _stored_session(digest, row)
-                    stored.position = digest
-                    yield stored
-            if len(page) < PAGE:
-                break
-            page = list(rows.filter(digest__gt=page[-1][0])[:PAGE])
-
-    @classmethod
-    @tried_again
-    def end_stored(cls, digests: Sequence[str]) -> set[str]:
-        """Delete these sessions and return the digests of those that were still there.
-
-        It takes one statement, two on MySQL, for each 500 of them.
-        """
-        model, using = cls.get_model_class(), cls._using()
-        wanted, ended = list(dict.fromkeys(digests)), set()
-        for start in range(0, len(wanted), PAGE):
-            ended |= statements.delete_all(model, using, wanted[start : start + PAGE])
-        return ended
-
-    # What is over.
-
-    @classmethod
-    def clear_expired(cls) -> None:
-        """Delete what is over, in batches that are transactions of their own.
-
-        Of what is over, nothing but the digests is read. No signal of the model is sent.
-        """
-        now = time.time()
-        while cls._clear_batch(now):
-            pass
-
-    @classmethod
-    @tried_again
-    def _clear_batch(cls, now: float) -> int:
-        using, over = cls._using(), is_over(now)
-        # Not as a subquery: MySQL takes none with a limit, and PostgreSQL, until it has analyzed
-        # the table, may run it again for every row.
-        batch = list(cls._rows().filter(over).values_list("digest", flat=True)[:BATCH])
-        if not batch:
-            return 0
-        # Asked again, for what was renewed since the batch was found.
-        deleted: int = cls._rows().filter(over, digest__in=batch)._raw_delete(using)
-        return deleted
-
 
 def _fill(instance: AbstractSession, columns: Mapping[str, Any]) -> None:
     for name, value in columns.items():
@@ -424,31 +351,3 @@ def _fill(instance: AbstractSession, columns: Mapping[str, Any]) -> None:
 def _first_digest(digest: str, stored: StoredData | None) -> str:
     """Return the digest that a session had before its key was first changed."""
     return (stored is not None and cast("Row", stored).first_digest) or digest
-
-
-def _asked_for(rows: QuerySet[AbstractSession], query: Query) -> QuerySet[AbstractSession]:
-    if query.state == "expired":
-        rows = rows.filter(is_over(query.now))
-    elif query.state == "active":
-        rows = rows.filter(Q(expires__isnull=True) | Q(expires__gt=query.now))
-    if query.digest_prefix:
-        # The next character after all hex digits. A LIKE would need an index of its own.
-        end = query.digest_prefix + "g"
-        rows = rows.filter(digest__gte=query.digest_prefix, digest__lt=end)
-    if query.digests is not None:
-        rows = rows.filter(digest__in=query.digests)
-    if query.after:
-        rows = rows.filter(digest__gt=query.after)
-    if query.user_id is not None:
-        rows = rows.filter(user_id=mapping.indexed_user(query.user_id))
-    return rows
-
-
-def _stored_session(digest: str, row: Row) -> StoredSession:
-    data, error = None, ""
-    try:
-        data = row.parsed()
-    except ValueError as damage:
-        error = str(damage)
-    times = None if row.error else row.times
-    return StoredSession(digest, data, times, row.expires, len(row.document), error)
