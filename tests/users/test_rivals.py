@@ -93,22 +93,29 @@ def test_eight_who_list_end_and_log_in_leave_the_one_that_is_kept(ada, crowd):
     assert [record.handle for record in sessions_of(ada)] == [kept]
 
 
-def test_of_six_logins_at_once_two_are_left_and_the_newest_is_one(ada, crowd, settings):
+@pytest.mark.parametrize("changes_id", [False, True], ids=["", "with a new id"])
+def test_of_six_logins_at_once_two_are_left_and_the_newest_is_one(ada, crowd, settings, changes_id):
     settings.DIRIGIBLE_SESSION_MAX_PER_USER = 2
     for _ in range(ROUNDS):
-        arrivals = dict(crowd.do(*[lambda: arrive(ada)] * LOGINS))
+        arrivals = dict(crowd.do(*[lambda: arrive(ada, changes_id)] * LOGINS))
         left = {record.handle for record in sessions_of(ada)}
         assert len(left) == 2
         assert max(arrivals, key=arrivals.__getitem__) in left
 
 
-def arrive(user: Any) -> tuple[str, float]:
-    """Log in and return the handle, and when the request arrived."""
+def arrive(user: Any, changes_id: bool) -> tuple[str, float]:
+    """Log in and return the handle, and when the request arrived.
+
+    Where the id changes after the login, the session is stored before the end of the request, and
+    a rival may end it until then.
+    """
 
     async def visit(session: Any, request: Any) -> float:
         from django.contrib.auth import login
 
         login(request, user)
+        if changes_id:
+            await session.change_session_id()
         arrived: float = (await session.get_creation_time()).timestamp()
         return arrived
 
