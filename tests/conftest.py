@@ -33,32 +33,39 @@ ENGINES_ON_SERVER = STOCK_ENGINES[:-1]
 # pytest-xdist tells its workers the width of its own terminal, which would narrow the tables.
 os.environ.pop("COLUMNS", None)
 
-#: The quick suite leaves out what needs a server, threads or processes, and tries the stock engines
-#: that differ most: one keeps the data in a table, one in the cookie.
+#: The quick suite leaves out what needs a server, threads or processes, and what tries a behaviour
+#: on yet another engine: two stock engines differ most, one with a table, one with the cookie. The
+#: cookie is tried with sync views only.
 QUICK_ENGINES = ("db", "signed_cookies")
-NOT_QUICK = frozenset({"test_testproject.py", "test_reasons.py", "test_properties.py"})
+OTHER_ENGINES = frozenset(STOCK_ENGINES) - frozenset(QUICK_ENGINES)
+NOT_QUICK = frozenset(
+    {"redis", "test_testproject", "test_reasons", "test_properties", "test_scale"}
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs a server, and what is in the quick suite."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
-        if any(name.startswith("redis_") for name in fixtures):
+        params = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        names = [value for value in params if isinstance(value, str)]
+        # Some ask for the server's fixture by the name of the engine.
+        has_server = any(name.lower().endswith("redis") for name in names)
+        if has_server or any(name.startswith("redis_") for name in fixtures):
             item.add_marker("server")
-        elif item.get_closest_marker("server") is None and _is_quick(item, fixtures):
+        elif item.get_closest_marker("server") is None and _is_quick(item, names):
             item.add_marker("quick")
 
 
-def _is_quick(item: pytest.Item, fixtures: Sequence[str]) -> bool:
+def _is_quick(item: pytest.Item, names: Sequence[str]) -> bool:
     database = item.get_closest_marker("django_db")
-    has_threads = "on_cache" in fixtures or (database and database.kwargs.get("transaction"))
-    params = item.callspec.params if hasattr(item, "callspec") else {}
-    engine = params.get("engine", params.get("server_engine"))
-    return (
-        not has_threads
-        and item.get_closest_marker("slow") is None
-        and item.path.name not in NOT_QUICK
-        and (engine not in STOCK_ENGINES or engine in QUICK_ENGINES)
+    return not (
+        item.get_closest_marker("slow")
+        or (database and database.kwargs.get("transaction"))
+        or "on_cache" in getattr(item, "fixturenames", ())
+        or any(name.rpartition(".")[2] in OTHER_ENGINES for name in names)
+        or {"signed_cookies", "async"} <= set(names)
+        or NOT_QUICK & {item.path.stem, item.path.parent.name}
     )
 
 
