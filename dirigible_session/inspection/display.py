@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -128,22 +129,28 @@ def _scalar(value: Any, length: int) -> str:
     return shortened(as_text(value), length)
 
 
-def ago(moment: datetime | None, now: datetime, *, unknown: str = "") -> str:
+def ago(
+    moment: datetime | None, now: datetime, *, unknown: str = "", to_nearest: bool = False
+) -> str:
     """Return how long before ``now``, or after it, a moment is: "3 min ago", "in 2 h"."""
     if moment is None:
         return unknown
     seconds = (now - moment).total_seconds()
-    span = in_units(abs(seconds))
+    span = in_units(abs(seconds), to_nearest=to_nearest)
     if span == "0 s":
         return "now"
     return f"{span} ago" if seconds > 0 else f"in {span}"
 
 
-def in_units(seconds: float) -> str:
-    """Return a length of time in its largest whole unit."""
-    for length, unit in _SPANS:
+def in_units(seconds: float, *, to_nearest: bool = False) -> str:
+    """Return a length of time in its largest unit, rounded down or to the nearest."""
+    if to_nearest:
+        # To the nearest of its unit, which may make it one of the next unit: 59.9 min are 1 h.
+        unit = next((length for length, _ in _SPANS if seconds >= length), 1)
+        seconds = math.floor(seconds / unit + 0.5) * unit
+    for length, name in _SPANS:
         if seconds >= length:
-            return f"{int(seconds // length)} {unit}"
+            return f"{int(seconds // length)} {name}"
     return "0 s"
 
 

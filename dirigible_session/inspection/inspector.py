@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -150,7 +150,7 @@ class Inspector:
 
     def records(
         self, selection: Selection = EVERYTHING, *, reveal: bool = False, now: float | None = None
-    ) -> Iterator[SessionRecord]:
+    ) -> Generator[SessionRecord, None, None]:
         """Walk the sessions that are wanted, as they may be shown.
 
         Session keys are left out and values whose names look secret are stars, unless ``reveal``
@@ -194,8 +194,9 @@ class Inspector:
 
         The order is the store's: by session key in Django's tables, by digest in those of this
         package and in files, and that of SCAN on Redis. A ``selection`` with a ``session`` gives
-        all sessions whose digest begins with it. ``selection.limit`` is ignored. UnknownPosition
-        if ``after`` is not from a page of this engine, NoSuchSession as in :meth:`find`.
+        all sessions whose digest begins with it; its ``limit`` and ``sort`` are ignored.
+        UnknownPosition if ``after`` is not from a page of this engine, NoSuchSession as in
+        :meth:`find`.
         """
         reporter = self._reporter(now, reveal=reveal)
         walk = self._walk(selection, reporter, after, seconds, most_read)
@@ -352,7 +353,7 @@ class Inspector:
         else:
             stored = iter([self._named(selection.session)])
         judged = map(reporter.judge, stored)
-        return islice((one for one in judged if selection.matches(one, now)), selection.limit)
+        return selection.first(one for one in judged if selection.matches(one, now))
 
     def _named(self, session: str) -> StoredSession:
         by_key = self._by_key(session)
@@ -397,7 +398,7 @@ def _recorded(
     sessions: Iterable[StoredSession],
     reporter: Reporter,
     usernames: Mapping[str, str | None] | None,
-) -> Iterator[SessionRecord]:
+) -> Generator[SessionRecord, None, None]:
     known = Usernames()
     for batch in _batches(sessions):
         user_ids = [user_id_of(stored.data) for stored in batch]

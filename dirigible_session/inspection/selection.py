@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from heapq import nlargest
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
 
 from dirigible_session.stored import RESERVED, Query, State
 
@@ -16,16 +20,28 @@ from .users import USER_KEY
 if TYPE_CHECKING:
     from dirigible_session.stored import StoredSession
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
-_SECONDS = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
+_NUMBER = r"\d+(?:\.\d+)?"
+_SECONDS = {"w": 7 * 24 * 60 * 60, "d": 24 * 60 * 60, "h": 60 * 60, "m": 60, "s": 1}
+_DURATION = re.compile("".join(f"(?:({_NUMBER}){unit})?" for unit in _SECONDS), re.ASCII)
+_PLAIN = re.compile(_NUMBER, re.ASCII)
+
+#: What sessions may be sorted by, the largest or most recent first.
+Order = Literal["accessed", "created", "size"]
 
 
 def parsed_duration(text: str) -> float:
-    """Return the seconds of a duration such as 90s, 15m, 2h, 7d; ValueError if it is not one."""
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is not a duration; write 90s, 15m, 2h or 7d")
-    return float(match[1]) * _SECONDS[match[2]]
+    """Return the seconds of a duration such as 90s, 15m, 1h30m, 7d, 1w or 90.
+
+    A plain number is one of seconds. ValueError if the text is not a duration.
+    """
+    stripped = text.strip()
+    if _PLAIN.fullmatch(stripped):
+        return float(stripped)
+    match = _DURATION.fullmatch(stripped)
+    if match is None or not stripped:
+        raise ValueError(f"{text!r} is not a duration; write 90s, 15m, 1h30m, 7d or 1w")
+    numbers = zip(match.groups(), _SECONDS.values(), strict=True)
+    return sum(float(number) * unit for number, unit in numbers if number is not None)
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,9 @@ class Selection:
     #: Seconds since the last access. A session whose last access is unknown matches neither.
     idle_over: float | None = None
     idle_under: float | None = None
+    #: The order, the largest or most recent first, unknown times last. As many sessions as
+    #: ``limit`` says are in memory for it, or all. None: the order of the store.
+    sort: Order | None = None
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -125,6 +144,15 @@ class Selection:
             digests=self.digests,
         )
 
+    def first(self, sessions: Iterable[StoredSession]) -> Iterator[StoredSession]:
+        """Give as many of these sessions as are wanted, in the order that is wanted."""
+        if self.sort is None:
+            return islice(sessions, self.limit)
+        rank = partial(_rank, self.sort)
+        if self.limit is None:
+            return iter(sorted(sessions, key=rank, reverse=True))
+        return iter(nlargest(self.limit, sessions, key=rank))
+
     def matches(self, stored: StoredSession, now: float) -> bool:
         """Return whether a stored session that was judged is wanted."""
         if stored.state == "unreadable":
@@ -153,6 +181,14 @@ class Selection:
         return (self.idle_over is None or idle > self.idle_over) and (
             self.idle_under is None or idle < self.idle_under
         )
+
+
+def _rank(order: Order, stored: StoredSession) -> float:
+    if order == "size":
+        return stored.size
+    if stored.times is None:
+        return -math.inf
+    return stored.times.accessed if order == "accessed" else stored.times.created
 
 
 def _is_encodable(text: str | None) -> bool:

@@ -42,6 +42,15 @@ def written_file(path: str) -> Iterator[Write]:
         Path(name).unlink(missing_ok=True)
 
 
+def encodes(stdout: OutputWrapper, text: str) -> bool:
+    """Return whether stdout can show ``text``."""
+    try:
+        text.encode(getattr(stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def write_out(stdout: OutputWrapper, parts: Iterable[str]) -> bool:
     """Write to stdout, and return whether all of it was read: ``head`` goes when it has enough.
 

@@ -1,21 +1,17 @@
-"""A table for people: a line a session, as wide as the terminal."""
+"""A table for people: a line for each session, as wide as the terminal."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 
-from django_rich.management import RichCommand
-from rich.cells import cell_len, set_cell_size
-from rich.style import Style
+from dirigible_session.inspection import SessionRecord, Summary, display
+from dirigible_session.inspection.histogram import Histogram
 
-from dirigible_session.inspection import SessionRecord, Summary
-from dirigible_session.inspection import display as texts
+from .cells import cut, fitted, width_of
 
 GAP = "  "
 
@@ -23,19 +19,20 @@ GAP = "  "
 WIDEST_ATTRIBUTES = 200
 NARROWEST_ATTRIBUTES = 24
 
+#: So many sessions are looked at to find how wide usernames are.
+LOOKED_AT = 100
+WIDEST_USER = 40
+
 #: Of the names of attributes in a summary.
 LONGEST_NAME = 30
 MOST_NAMES = 20
 
-#: Of a terminal that does not say how wide it is.
-DEFAULT_WIDTH = 80
+#: As wide as the bars of a histogram get.
+WIDEST_BAR = 50
 
-HEADING = Style(bold=True)
-STYLES = {
-    "active": Style(color="green"),
-    "expired": Style(dim=True),
-    "unreadable": Style(color="red"),
-}
+#: The codes that set a colour, or another style, on a terminal.
+HEADING = "1"
+STYLES = {"active": "32", "expired": "2", "unreadable": "31"}
 
 
 @dataclass(frozen=True)
@@ -51,34 +48,31 @@ class Column:
 def _user(record: SessionRecord, now: datetime) -> str:
     if record.user_id is None:
         return ""
-    return texts.harmless(record.username or f"#{record.user_id}")
-
-
-COLUMNS = (
-    Column("HANDLE", 12, 0, lambda record, now: record.handle),
-    Column("STATE", 10, 0, lambda record, now: record.state),
-    Column("USER", 16, 0, _user),
-    Column("CREATED", 10, 4, lambda record, now: texts.ago(record.created, now)),
-    Column("ACCESSED", 10, 2, lambda record, now: texts.ago(record.last_accessed, now)),
-    Column("EXPIRES", 10, 3, lambda record, now: _expires(record, now)),
-    Column("SIZE", 8, 5, lambda record, now: texts.in_bytes(record.size)),
-)
-KEY_COLUMN = Column("SESSION KEY", 32, 0, lambda record, now: _key(record))
-
-
-def _key(record: SessionRecord) -> str:
-    return texts.harmless(record.session_key or "")
+    return display.harmless(record.username or f"#{record.user_id}")
 
 
 def _expires(record: SessionRecord, now: datetime) -> str:
     interval = record.max_inactive_interval
     if record.expires is None and interval is not None and interval <= 0:
         return "never"
-    return texts.ago(record.expires, now)
+    return display.ago(record.expires, now, to_nearest=True)
+
+
+USER = Column("USER", 16, 0, _user)
+COLUMNS = (
+    Column("HANDLE", 12, 0, lambda record, now: record.handle),
+    Column("STATE", 10, 0, lambda record, now: record.state),
+    USER,
+    Column("CREATED", 10, 4, lambda record, now: display.ago(record.created, now)),
+    Column("ACCESSED", 10, 2, lambda record, now: display.ago(record.last_accessed, now)),
+    Column("EXPIRES", 10, 3, _expires),
+    Column("SIZE", 8, 5, lambda record, now: display.in_bytes(record.size)),
+)
+KEY = Column("SESSION KEY", 32, 0, lambda record, now: display.harmless(record.session_key or ""))
 
 
 class Table:
-    """Lays lines out, for one width."""
+    """Lays out lines."""
 
     def __init__(
         self,
@@ -88,83 +82,67 @@ class Table:
         width: int | None = None,
         is_coloured: bool = False,
     ) -> None:
-        """``width`` is that of the terminal, None where there is none."""
-        self._is_coloured = is_coloured
+        """``width`` is that of the terminal; None: there is none."""
         self._now = now
-        self._reveal = reveal
-        columns: tuple[Column, ...] = (*COLUMNS, KEY_COLUMN) if reveal else COLUMNS
+        self._is_coloured = is_coloured
+        # What is to be revealed is not cut.
+        self._is_cut = width is not None and not reveal
+        columns: tuple[Column, ...] = (*COLUMNS, KEY) if reveal else COLUMNS
         while width is not None and _taken(columns) + NARROWEST_ATTRIBUTES > width:
             least = max(columns, key=lambda column: column.rank)
             if least.rank == 0:
                 break
             columns = tuple(column for column in columns if column is not least)
         self._columns = columns
-        # What is to be revealed is not cut.
-        self._width = None if reveal else width
-        self._attributes = WIDEST_ATTRIBUTES if width is None else max(width - _taken(columns), 0)
+        self._width = WIDEST_ATTRIBUTES + _taken(columns) if width is None else width
         if reveal:
-            self._attributes = sys.maxsize
-
-    @classmethod
-    def on_stdout(cls, command: RichCommand, *, now: datetime, reveal: bool = False) -> Table:
-        """Return a table for the stdout of a command, coloured where that can show colours."""
-        console = command.console
-        return cls(
-            now=now,
-            reveal=reveal,
-            width=_terminal_width(is_terminal=command.stdout.isatty()),
-            is_coloured=console.color_system is not None and not console.no_color,
-        )
+            self._width = sys.maxsize
 
     def lines(self, records: Iterable[SessionRecord]) -> Iterator[str]:
-        """Give a line for the titles, if there is a session, and a line for each session."""
-        is_first = True
-        for record in records:
-            if is_first:
-                yield self._heading()
-                is_first = False
+        """Give a line of titles, if there are sessions, and a line for each session."""
+        remaining = iter(records)
+        first = list(islice(remaining, LOOKED_AT))
+        if not first:
+            return
+        self._fit_users(first)
+        yield self._rendered((column.title for column in self._columns), "ATTRIBUTES", HEADING)
+        for record in chain(first, remaining):
             yield self._line(record)
 
-    def _heading(self) -> str:
-        cells = [(column.title, column.width) for column in self._columns]
-        return self._rendered(cells, "ATTRIBUTES", HEADING)
+    def _fit_users(self, records: list[SessionRecord]) -> None:
+        """Widen the column of users for their names, if there is room."""
+        longest = max(width_of(_user(record, self._now)) for record in records)
+        room = self._width - _taken(self._columns) - NARROWEST_ATTRIBUTES
+        width = min(longest, WIDEST_USER, USER.width + max(room, 0))
+        self._columns = tuple(
+            replace(column, width=max(width, USER.width)) if column is USER else column
+            for column in self._columns
+        )
 
     def _line(self, record: SessionRecord) -> str:
-        cells = [(column.cell(record, self._now), column.width) for column in self._columns]
-        attributes = texts.harmless(record.error) or texts.attributes_in_short(
-            record.attributes, self._attributes
+        cells = (column.cell(record, self._now) for column in self._columns)
+        room = max(self._width - _taken(self._columns), 0)
+        attributes = display.harmless(record.error) or display.attributes_in_short(
+            record.attributes, room
         )
         return self._rendered(cells, attributes, STYLES[record.state])
 
-    def _rendered(self, cells: list[tuple[str, int]], rest: str, style: Style) -> str:
-        shown = GAP.join(_fitted(text, width) for text, width in cells) + GAP + rest
-        if self._width is not None and cell_len(shown) > self._width:
-            shown = set_cell_size(shown, self._width)
-        shown = shown.rstrip()
-        return (style.render(shown) if self._is_coloured else shown) + "\n"
-
-
-def _terminal_width(*, is_terminal: bool) -> int | None:
-    """Return how wide a table may be; None where no terminal sets a limit."""
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns) > 0:
-        return int(columns)
-    return (shutil.get_terminal_size().columns or DEFAULT_WIDTH) if is_terminal else None
+    def _rendered(self, cells: Iterable[str], rest: str, style: str) -> str:
+        columns = (
+            fitted(cell, column.width) for cell, column in zip(cells, self._columns, strict=True)
+        )
+        line = (GAP.join(columns) + GAP + rest).rstrip()
+        if self._is_cut:
+            line = cut(line, self._width)
+        return f"\x1b[{style}m{line}\x1b[0m\n" if self._is_coloured else f"{line}\n"
 
 
 def _taken(columns: Iterable[Column]) -> int:
     return sum(column.width + len(GAP) for column in columns)
 
 
-def _fitted(text: str, width: int) -> str:
-    """Return ``text`` in as many cells of the terminal as ``width`` says."""
-    if cell_len(text) > width:
-        return set_cell_size(text, width - 1) + "…"
-    return set_cell_size(text, width)
-
-
 def summary_lines(summary: Summary, now: datetime) -> str:
-    """Return a summary, a count a line, and the most frequent names of attributes."""
+    """Return a summary, a count on each line, and the most frequent names of attributes."""
     counts = (
         ("active", str(summary.active)),
         ("expired", str(summary.expired)),
@@ -173,14 +151,36 @@ def summary_lines(summary: Summary, now: datetime) -> str:
         ("anonymous", str(summary.anonymous)),
         ("users", str(summary.users)),
         ("bytes", str(summary.bytes)),
-        ("largest", texts.in_bytes(summary.largest)),
-        ("oldest", texts.ago(summary.oldest, now, unknown="unknown")),
+        ("largest", display.in_bytes(summary.largest)),
+        ("oldest", display.ago(summary.oldest, now, unknown="unknown")),
         ("attributes", str(len(summary.attributes))),
     )
     names = (
-        (f"  {texts.shortened(name, LONGEST_NAME)}", str(count))
+        (f"  {display.shortened(name, LONGEST_NAME)}", str(count))
         for name, count in islice(summary.attributes.items(), MOST_NAMES)
     )
     return "".join(
-        f"{_fitted(name, LONGEST_NAME)}{GAP}{count}\n" for name, count in [*counts, *names]
+        f"{fitted(name, LONGEST_NAME)}{GAP}{count}\n" for name, count in [*counts, *names]
     )
+
+
+def histogram_lines(title: str, histogram: Histogram, *, width: int, block: str) -> Iterator[str]:
+    """Give a histogram as bars of ``block``, a line for each bucket, in ``width`` cells."""
+    buckets = histogram.buckets
+    if not buckets:
+        return
+    yield f"\n{title} (UTC)\n"
+    starts = [f"{bucket.start:%Y-%m-%d %H:%M}" for bucket in buckets]
+    if all(start.endswith(" 00:00") for start in starts):
+        starts = [start.removesuffix(" 00:00") for start in starts]
+    most = max(bucket.count for bucket in buckets)
+    longest = min(width - len(starts[0]) - 2 * len(GAP) - len(str(most)), WIDEST_BAR)
+    for start, bucket in zip(starts, buckets, strict=True):
+        # A bucket that holds one session among thousands is not empty.
+        length = max(bucket.count * max(longest, 1) // most, bucket.count > 0)
+        yield (
+            f"{start}{GAP}{block * length}{GAP if length else ''}{bucket.count or ''}".rstrip()
+            + "\n"
+        )
+    if histogram.unknown:
+        yield f"{'unknown':<{len(starts[0])}}{GAP}{histogram.unknown}\n"

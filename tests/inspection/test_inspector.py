@@ -191,13 +191,43 @@ def test_idle_time_is_that_since_the_last_access(listable_engine, store, read, c
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("15m", 900), ("2h", 7200), ("7d", 604800), ("1.5h", 5400)]
+    ("text", "seconds"),
+    [
+        ("90s", 90),
+        ("15m", 900),
+        ("2h", 7200),
+        ("7d", 604800),
+        ("1.5h", 5400),
+        ("1h30m", 5400),
+        ("2w1d", 1296000),
+        ("90", 90),
+        ("1m1.5s", 61.5),
+    ],
 )
-def test_a_duration_has_a_unit(text, seconds):
+def test_a_duration_has_units_or_is_in_seconds(text, seconds):
     assert parsed_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "5", "m", "-5m", "5 m", "5w", "٣m", "1e9s"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "m",
+        "-5m",
+        "-5",
+        "5 m",
+        "5y",
+        "٣m",
+        "٣",
+        "1e9s",
+        "1e9",
+        "30m1h",
+        "1h1h",
+        "1h30",
+        "inf",
+        "nan",
+    ],
+)
 def test_what_is_no_duration_is_an_error(text):
     with pytest.raises(ValueError, match="is not a duration"):
         parsed_duration(text)

@@ -24,7 +24,9 @@ from django.utils import timezone
 from rich.cells import cell_len
 
 from dirigible_session import handles
-from dirigible_session.management import output
+from dirigible_session.inspection import Inspector
+from dirigible_session.management import output, progress
+from dirigible_session.management.commands.sessions_dump import Command
 
 from ..inspection.hostile import ATTRIBUTES
 
@@ -100,6 +102,9 @@ def test_json_lines_and_csv_give_a_line_a_session():
         (("--attribute=n", "--attribute=n=1"), {1}),
         (("--idle-over=10m",), {2}),
         (("--idle-under=600s",), {1}),
+        (("--idle-over=1h30m",), {2}),
+        (("--idle-under=600",), {1}),
+        (("--idle-under=1w",), {1, 2}),
         (("--limit=0",), set()),
         ((f"--limit={2**63}",), {1, 2}),
     ],
@@ -142,8 +147,29 @@ def test_options_may_be_given_in_code():
     store(m=1)
     assert len(shown(attribute="n", limit=5)) == 1
     assert len(shown(attribute=["n"])) == 1
-    with pytest.raises(CommandError, match="--limit inf is no number"):
+    with pytest.raises(CommandError, match="--limit inf is not a number"):
         shown(limit=float("inf"))
+
+
+@pytest.mark.parametrize("limit", [(), ("--limit=9",), ("--limit=2",)])
+@pytest.mark.parametrize(
+    ("order", "numbers"), [("accessed", [3, 1, 2, 4]), ("created", [2, 1, 3, 4])]
+)
+def test_the_most_recent_come_first(clock, order, numbers, limit):
+    for n, created, accessed in ((1, 200, 20), (2, 100, 30), (3, 300, 10)):
+        times = {"created": clock.now - created, "accessed": clock.now - accessed}
+        store({"_dirigible": times}, n=n)
+    store(n=4)
+    records = shown(f"--sort={order}", *limit)
+    assert [record["attributes"]["n"] for record in records] == numbers[
+        : 2 if "2" in str(limit) else 9
+    ]
+
+
+def test_the_largest_come_first():
+    for n in (1, 3, 2):
+        store(n=n, noise=os.urandom(n * 100).hex())
+    assert [record["attributes"]["n"] for record in shown("--sort=size")] == [3, 2, 1]
 
 
 def test_another_engine_may_be_read(tmp_path, use_engine):
@@ -165,11 +191,12 @@ def test_another_engine_may_be_read(tmp_path, use_engine):
         ("--format=xml",),
         ("--state=live",),
         ("--user=ada", "--anonymous"),
-        ("--idle-over=5",),
+        ("--idle-over=5x",),
         ("--idle-under=soon",),
         ("--idle-over=2h", "--idle-under=1h"),
         ("--limit=-1",),
         ("--limit=few",),
+        ("--sort=user",),
         ("--attribute==3",),
         ("--attribute=_auth_user_id",),
     ],
@@ -225,7 +252,7 @@ def test_notes_go_to_stderr():
     errors = io.StringIO()
     dump("--limit=2", stderr=errors)
     assert errors.getvalue().splitlines() == [
-        "2 of 2 sessions",
+        "2 sessions",
         "1 unreadable: signature does not match: signed with another key, or altered",
     ]
     silent = io.StringIO()
@@ -243,7 +270,7 @@ def test_the_output_file_is_readable_by_its_owner_only(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert json.loads(path.read_text())["attributes"] == {"n": 1}
     assert os.listdir(tmp_path) == ["dump.jsonl"]
-    assert errors.getvalue() == "1 of 1 session\n"
+    assert errors.getvalue() == "1 session\n"
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -286,6 +313,30 @@ def test_a_progress_bar_shows_on_a_terminal_only(tmp_path, counted):
     assert "Reading" not in watched.getvalue()
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_progress_bar_is_drawn_into_a_pager(name):
+    store(n=1)
+    errors = Terminal()
+    dump(f"--format={name}", stderr=errors)
+    assert "Reading" not in errors.getvalue()
+    assert "\x1b" not in errors.getvalue()
+
+
+def test_a_progress_bar_fills(monkeypatch):
+    monkeypatch.setattr(progress, "INTERVAL", 0)
+
+    def drawn(total: int | None) -> list[str]:
+        out = io.StringIO()
+        watched = progress.with_progress("Reading", "abcd", total, OutputWrapper(out))
+        assert list(watched) == list("abcd")
+        return out.getvalue().split("\r\x1b[2K")
+
+    assert drawn(4)[2] == f"Reading [{'#' * 15}{'-' * 15}] 2 of 4"
+    assert drawn(1)[2].endswith("2 of 2")
+    assert drawn(None)[2] == "Reading 2"
+    assert drawn(4)[-1] == ""
+
+
 def test_a_progress_bar_is_drawn_in_one_place_and_goes_away(tmp_path):
     store(n=1)
     errors = Terminal()
@@ -321,6 +372,39 @@ def test_no_file_is_put_among_devices(path):
     with pytest.raises(CommandError, match="--output"):
         dump(f"--output={path}")
     assert path == "/dev/null" or not os.path.lexists(path)
+
+
+def test_an_interrupt_ends_the_command_with_one_line(monkeypatch, capsys, tmp_path):
+    def interrupted(*args: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Inspector, "records", interrupted)
+    arguments = ["manage.py", "sessions_dump", f"--output={tmp_path / 'dump'}"]
+    with pytest.raises(SystemExit) as ended:
+        Command().run_from_argv(arguments)
+    assert ended.value.code == 130
+    assert capsys.readouterr() == ("", "Interrupted.\n")
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(KeyboardInterrupt):
+        dump()
+
+
+def test_what_was_not_read_is_closed_when_the_walk_is_broken_off(monkeypatch):
+    closed = []
+
+    def records(*args: Any, **options: Any) -> Any:
+        try:
+            yield from real(*args, **options)
+        finally:
+            closed.append(True)
+
+    real = Inspector.records
+    monkeypatch.setattr(Inspector, "records", records)
+    for n in range(3):
+        store(n=n)
+    with pytest.raises(CommandError, match="No space left"):
+        dump("--format=jsonl", stdout=Failing(OSError(28, "No space left on device")))
+    assert closed == [True]
 
 
 class Failing(io.StringIO):
@@ -459,6 +543,56 @@ def test_the_table_fits_the_width_of_the_terminal(monkeypatch, width):
         assert cell_len(line) <= width
 
 
+def test_a_line_of_wide_characters_ends_with_an_ellipsis(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    store(text="漢字" * 100)
+    line = dump().splitlines()[1]
+    assert line.endswith("…")
+    assert cell_len(line) in (99, 100)
+
+
+@pytest.mark.parametrize(("columns", "is_cut"), [("", False), ("160", False), ("80", True)])
+def test_usernames_are_cut_only_where_there_is_no_room(monkeypatch, user, columns, is_cut):
+    user.username = "ada.lovelace@analytical-engine.example"
+    user.save()
+    store({"_auth_user_id": str(user.pk)}, n=1)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    titles, line = dump().splitlines()
+    assert (user.username in line) is not is_cut
+    assert ("…" in line) is is_cut
+    assert line.index("n=1") == titles.index("ATTRIBUTES")
+
+
+def test_no_colour_is_shown_where_the_environment_says_so(monkeypatch):
+    store(n=1)
+    monkeypatch.setattr("dirigible_session.management.base.supports_color", lambda: True)
+    assert "\x1b[" in dump(stdout=Terminal())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in dump(stdout=Terminal())
+
+
+def test_a_summary_on_a_terminal_draws_when_sessions_were_created_and_accessed(monkeypatch, clock):
+    for minutes in (0, 0, 0, 0, 5):
+        moment = clock.now - minutes * 60
+        store({"_dirigible": {"created": clock.now - 86400, "accessed": moment}})
+    store(n=1)
+    monkeypatch.setenv("COLUMNS", "60")
+    drawn = dump("--summary", stdout=Terminal())
+    created, accessed = drawn.split("created (UTC)")[1].split("last accessed (UTC)")
+    assert created.count("█") == 60 - len("2026-01-01 00:00") - 5
+    assert accessed.splitlines()[1].endswith(" 1")
+    assert accessed.splitlines()[-2].endswith(" 4")
+    assert "unknown" in accessed.splitlines()[-1]
+    assert max(map(cell_len, drawn.splitlines())) <= 60
+    assert "█" not in dump("--summary")
+
+    class Ascii(Terminal):
+        encoding = "ascii"
+
+    assert "####" in dump("--summary", stdout=Ascii())
+
+
 def test_a_terminal_gets_colours_and_a_pipe_none():
     store(n=1)
     assert "\x1b[" in dump("--force-color")
@@ -469,7 +603,7 @@ def test_a_terminal_gets_colours_and_a_pipe_none():
 def test_times_are_told_as_people_do(clock):
     store({"_dirigible": {"created": clock.now - 7200, "accessed": clock.now - 180}}, n=1)
     line = dump().splitlines()[1]
-    for told in ("2 h ago", "3 min ago", "in 13 d"):
+    for told in ("2 h ago", "3 min ago", "in 14 d"):
         assert told in line
 
 

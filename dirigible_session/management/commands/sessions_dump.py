@@ -6,30 +6,34 @@ import time
 from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from datetime import datetime, timezone
-from typing import IO, Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from django_rich.management import RichCommand
-from rich.console import Console
-from rich.progress import track
-
-from dirigible_session.inspection import Inspector, SessionRecord, Summary, formats
-from dirigible_session.inspection import display as texts
+from dirigible_session.inspection import (
+    Inspector,
+    Selection,
+    SessionRecord,
+    Summary,
+    display,
+    formats,
+)
 from dirigible_session.management import options as shared
-from dirigible_session.management.output import write_out, written_file
-from dirigible_session.management.table import Table, summary_lines
+from dirigible_session.management.base import DEFAULT_WIDTH, SessionCommand
+from dirigible_session.management.output import encodes, write_out, written_file
+from dirigible_session.management.progress import with_progress
+from dirigible_session.management.table import Table, histogram_lines, summary_lines
 
 T = TypeVar("T")
 
 FORMATS = ("table", "json", "jsonl", "csv")
+READING = "Reading sessions"
 
 
-class Command(RichCommand):
+class Command(SessionCommand):
     """Shows stored sessions."""
 
     help = "Shows stored sessions: whose they are, how old, and what they hold."
-    # A look at a site that is not well must not be stopped by its being unwell.
-    requires_system_checks: list[str] = []  # noqa: RUF012
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the options."""
@@ -37,18 +41,27 @@ class Command(RichCommand):
             "--format",
             default="table",
             metavar="{" + ",".join(FORMATS) + "}",
-            help="table by default.",
+            help="Default: table.",
         )
         parser.add_argument(
             "--output",
             metavar="FILE",
-            help="to a file that appears whole or not at all, readable by its owner only.",
+            help="Write to a file, which appears whole or not at all and is readable by its "
+            "owner only.",
         )
         parser.add_argument(
-            "--summary", action="store_true", help="counts instead of sessions, of all states."
+            "--sort",
+            metavar="{" + ",".join(shared.ORDERS) + "}",
+            help="Most recent, or largest, first. Keeps as many sessions in memory as --limit "
+            "says, or all.",
         )
         parser.add_argument(
-            "--reveal", action="store_true", help="session keys and secret values in full."
+            "--summary",
+            action="store_true",
+            help="Show counts instead of sessions, of all states.",
+        )
+        parser.add_argument(
+            "--reveal", action="store_true", help="Show session keys and secret values in full."
         )
         shared.add_filters(parser)
 
@@ -58,76 +71,83 @@ class Command(RichCommand):
             raise shared.wrong_usage(
                 f"--format {options['format']!r}: choose from {', '.join(FORMATS)}"
             )
-        with shared.reasons():
+        now = time.time()
+        with shared.as_command_errors():
             filters = shared.chosen_filters(options)
-            selection = shared.selection_from(filters, options["limit"])
+            selection = shared.selection_from(filters, options["limit"], options["sort"])
             inspector = Inspector(options["engine"])
-            now = time.time()
-
-            def watch(sessions: Iterable[T]) -> Iterable[T]:
-                return self._with_progress(sessions, inspector, options)
-
             if options["summary"]:
-                summary = inspector.summary(selection.of_all_states(), now=now, watch=watch)
-                self._write([self._summary(summary, now, options["format"])], options["output"])
-                return
-            records = inspector.records(selection, reveal=options["reveal"], now=now)
-            noted = Noted(watch(records))
-            parts = self._formatted(noted, now, options)
-            if self._write(parts, options["output"]):
-                self._add_notes(noted, inspector, options)
+                self._show_summary(inspector, selection.of_all_states(), now, options)
+            else:
+                self._show_sessions(inspector, selection, now, options)
 
-    def _write(self, parts: Iterable[str], path: str | None) -> bool:
+    def _show_summary(
+        self, inspector: Inspector, selection: Selection, now: float, options: dict[str, Any]
+    ) -> None:
+        is_drawn = self.stderr.isatty() and (options["output"] or not self.stdout.isatty())
+
+        def watch(sessions: Iterable[T]) -> Iterable[T]:
+            return with_progress(READING, sessions, inspector.count(), self.stderr)
+
+        summary = inspector.summary(selection, now=now, watch=watch if is_drawn else None)
+        self._write(self._summary_lines(summary, now, options), options["output"])
+
+    def _show_sessions(
+        self, inspector: Inspector, selection: Selection, now: float, options: dict[str, Any]
+    ) -> None:
+        records = inspector.records(selection, reveal=options["reveal"], now=now)
+        # A bar beside the sessions themselves would be drawn into a pager.
+        if options["output"] is not None and self.stderr.isatty():
+            records = with_progress(READING, records, inspector.count(), self.stderr)
+        noted = Noted(records)
+        # A walk that is broken off ends here, and not when Python ends.
+        with closing(records):
+            is_read = self._write(self._lines(noted, now, options), options["output"])
+        if is_read:
+            self._add_notes(noted, options)
+
+    def _write(self, lines: Iterable[str], path: str | None) -> bool:
         if path is None:
-            return write_out(self.stdout, parts)
+            return write_out(self.stdout, lines)
         with written_file(path) as write:
-            for part in parts:
-                write(part)
+            for line in lines:
+                write(line)
         return True
 
-    def _summary(self, summary: Summary, now: float, name: str) -> str:
-        if name == "table":
-            return summary_lines(summary, datetime.fromtimestamp(now, timezone.utc))
-        return formats.SUMMARY_FORMATS[name](summary)
+    def _summary_lines(
+        self, summary: Summary, now: float, options: dict[str, Any]
+    ) -> Iterator[str]:
+        if options["format"] != "table":
+            yield formats.SUMMARY_FORMATS[options["format"]](summary)
+            return
+        yield summary_lines(summary, datetime.fromtimestamp(now, timezone.utc))
+        if options["output"] is None and self.stdout.isatty():
+            width, block = self.width or DEFAULT_WIDTH, "█" if encodes(self.stdout, "█") else "#"
+            for title, histogram in (
+                ("created", summary.created),
+                ("last accessed", summary.last_accessed),
+            ):
+                yield from histogram_lines(title, histogram, width=width, block=block)
 
-    def _formatted(
+    def _lines(
         self, records: Iterable[SessionRecord], now: float, options: dict[str, Any]
     ) -> Iterator[str]:
         reveal = options["reveal"]
         if options["format"] != "table":
-            return formats.FORMATS[options["format"]](records, reveal=reveal)
-        moment = datetime.fromtimestamp(now, timezone.utc)
-        if options["output"] is not None:
-            return Table(now=moment, reveal=reveal).lines(records)
-        return Table.on_stdout(self, now=moment, reveal=reveal).lines(records)
+            yield from formats.FORMATS[options["format"]](records, reveal=reveal)
+            return
+        table = Table(now=datetime.fromtimestamp(now, timezone.utc), reveal=reveal)
+        if options["output"] is None:
+            table = self.table(now, reveal=reveal)
+        yield from table.lines(records)
 
-    def _with_progress(
-        self, sessions: Iterable[T], inspector: Inspector, options: dict[str, Any]
-    ) -> Iterable[T]:
-        is_silent = options["output"] is None and self.stdout.isatty()
-        if is_silent or not self.stderr.isatty():
-            return sessions
-        return track(
-            sessions,
-            "Reading sessions",
-            total=inspector.count(),
-            # Past Django's wrapper, which ends each write with a new line.
-            console=Console(file=cast("IO[str]", getattr(self.stderr, "_out", self.stderr))),
-            transient=True,
-        )
-
-    def _note(self, text: str) -> None:
-        self.stderr.write(text, str)
-
-    def _add_notes(self, noted: Noted, inspector: Inspector, options: dict[str, Any]) -> None:
+    def _add_notes(self, noted: Noted, options: dict[str, Any]) -> None:
         if options["verbosity"] == 0:
             return
         if options["format"] == "table" or options["output"] is not None:
-            total = inspector.count()
-            shown = f"{noted.count} of {total}" if total is not None else str(noted.count)
-            self._note(f"{shown} session{'' if (total or noted.count) == 1 else 's'}")
+            self.stderr.write(display.sessions(noted.count), str)
         for reason, count in noted.reasons.most_common():
-            self._note(f"{count} unreadable: {texts.harmless(reason)}")
+            self.stderr.write(f"{count} unreadable: {display.harmless(reason)}", str)
 
 
 class Noted:

@@ -6,38 +6,37 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timezone
 from typing import Any
 
 from django.core.management import CommandError
-from django_rich.management import RichCommand
 
 from dirigible_session.inspection import Inspector, Selection, Summary
 from dirigible_session.inspection.display import sessions
 from dirigible_session.management import options as shared
+from dirigible_session.management.base import SessionCommand
 from dirigible_session.management.output import write_out
-from dirigible_session.management.table import Table
 
 #: Sessions that are shown before it asks.
 SHOWN = 10
 
-NOBODY = "Nobody is there to answer. Ended nothing; --no-input ends them without asking."
+NOT_INTERACTIVE = (
+    "Input is not interactive, so nothing was ended. Use --no-input to end them without asking."
+)
 
 
-class Command(RichCommand):
+class Command(SessionCommand):
     """Ends stored sessions: they are gone at once, whoever holds their keys."""
 
     help = "Ends stored sessions. Asks first, unless told not to."
-    requires_system_checks: list[str] = []  # noqa: RUF012
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the options."""
-        parser.add_argument("--all", action="store_true", help="all sessions, of every state.")
+        parser.add_argument("--all", action="store_true", help="All sessions, in any state.")
         parser.add_argument(
-            "--dry-run", action="store_true", help="say how many it would end, and end none."
+            "--dry-run", action="store_true", help="Say how many it would end, and end none."
         )
         parser.add_argument(
-            "--no-input", "--noinput", action="store_false", dest="interactive", help="do not ask."
+            "--no-input", "--noinput", action="store_false", dest="interactive", help="Don't ask."
         )
         shared.add_filters(parser)
 
@@ -49,9 +48,9 @@ class Command(RichCommand):
             raise shared.wrong_usage(f"--all and {first} exclude each other")
         if not options["all"] and not given:
             raise shared.wrong_usage(
-                "nothing says which sessions to end: give a filter such as --user, or --all"
+                "No filter says which sessions to end: give a filter such as --user, or --all"
             )
-        with shared.reasons():
+        with shared.as_command_errors():
             selection = shared.selection_from(given, options["limit"])
             if options["all"]:
                 selection = selection.of_all_states()
@@ -75,15 +74,15 @@ class Command(RichCommand):
         if not _count(summary):
             return False
         if not write_out(self.stdout, self._announced(summary, inspector, selection, now)):
-            raise CommandError(NOBODY)
+            raise CommandError(NOT_INTERACTIVE)
         try:
             answer = input("End them? [y/N] ")
         except KeyboardInterrupt:
             self._say("")
             return False
         except (EOFError, RuntimeError):
-            # Python's word for a stdin that is closed.
-            raise CommandError(NOBODY) from None
+            # RuntimeError is what Python raises if stdin is closed.
+            raise CommandError(NOT_INTERACTIVE) from None
         return answer.strip().lower() in ("y", "yes")
 
     def _announced(
@@ -92,8 +91,7 @@ class Command(RichCommand):
         count = _count(summary)
         yield f"This ends {_described(summary)}:\n"
         first = replace(selection, limit=min(count, SHOWN))
-        table = Table.on_stdout(self, now=datetime.fromtimestamp(now, timezone.utc))
-        yield from table.lines(inspector.records(first, now=now))
+        yield from self.table(now).lines(inspector.records(first, now=now))
         if count > SHOWN:
             yield f"and {count - SHOWN} more.\n"
 

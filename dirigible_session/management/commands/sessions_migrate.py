@@ -5,20 +5,19 @@ from __future__ import annotations
 import time
 from argparse import ArgumentParser
 from collections.abc import Iterable
-from typing import IO, Any, cast
+from typing import Any
 
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError
-from rich.console import Console
-from rich.progress import track
 
 from dirigible_session.backends.base import EngineBase
 from dirigible_session.handles import HANDLE_LENGTH
 from dirigible_session.inspection.display import harmless, sessions
 from dirigible_session.inspection.errors import opening_errors_as, store_errors_as
 from dirigible_session.inspection.readers import store_class_of
-from dirigible_session.management.options import reasons
+from dirigible_session.management.options import as_command_errors
 from dirigible_session.management.output import write_out
+from dirigible_session.management.progress import with_progress
 from dirigible_session.stored import StoredSession
 from dirigible_session.transfer import Transfer
 from dirigible_session.transfer.plan import Counts
@@ -56,7 +55,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Copy them."""
         origin, dry_run = options["origin"], options["dry_run"]
-        with reasons(), store_errors_as("The sessions", "can't be copied"):
+        with as_command_errors(), store_errors_as("The sessions", "can't be copied"):
             transfer = Transfer(
                 origin,
                 _target(origin),
@@ -84,14 +83,8 @@ class Command(BaseCommand):
     ) -> Iterable[StoredSession]:
         if not self.stderr.isatty():
             return stored
-        return track(
-            stored,
-            "Copying sessions",
-            total=transfer.inspector.count(),
-            # Past Django's wrapper, which ends each write with a new line.
-            console=Console(file=cast("IO[str]", getattr(self.stderr, "_out", self.stderr))),
-            transient=True,
-        )
+        total = transfer.inspector.count()
+        return with_progress("Copying sessions", stored, total, self.stderr)
 
 
 def _target(origin: str) -> EngineBase:
