@@ -8,7 +8,6 @@ from typing import Any
 from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.cache import SessionStore as CacheStore
-from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.contrib.sessions.backends.file import SessionStore as FileStore
 from django.contrib.sessions.backends.signed_cookies import SessionStore as SignedCookieStore
 from django.utils.translation import gettext_noop as _
@@ -17,7 +16,7 @@ from dirigible_session.inspection.errors import NotListable, UnknownEngine, one_
 
 from .base import OwnReader, Reader
 from .cache import CacheReader
-from .database import DatabaseReader
+from .database import DatabaseReader, table_of
 from .files import FileReader
 
 
@@ -51,8 +50,9 @@ def reader_of(store_class: type[Any]) -> Reader:
         return FileReader(store_class)
     if issubclass(store_class, CacheStore):
         return CacheReader(store_class)
-    if issubclass(store_class, DatabaseStore):
-        return DatabaseReader(store_class, store_class.get_model_class())
+    table = table_of(store_class)
+    if table is not None:
+        return DatabaseReader(store_class, table)
     raise NotListable(
         _(
             "Sessions of %(engine)s can't be listed: the engine does not declare that it can list "

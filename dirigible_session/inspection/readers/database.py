@@ -1,4 +1,4 @@
-"""Reading the table of the ``db`` and ``cached_db`` engines, and of those that derive from them."""
+"""Reading the table of the ``db`` and ``cached_db`` engines, and of engines with such a table."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.conf import settings
 from django.db import DatabaseError
 from django.db.models import Case, TextField, When
@@ -23,6 +24,9 @@ from .decoding import Decoder, Undecodable
 
 if TYPE_CHECKING:
     from django.db.models import Model
+
+#: What a table of sessions has.
+COLUMNS = {"session_key", "session_data", "expire_date"}
 
 #: Rows that are read at a time.
 CHUNK = 500
@@ -42,6 +46,24 @@ Rows = Any
 Row = tuple[Any, Any, Any, Any]
 
 
+def table_of(store_class: type[Any]) -> type[Model] | None:
+    """Return the model whose table an engine keeps its sessions in, if it is shaped like Django's.
+
+    A store that does not derive from Django's, as that of django-user-sessions, does not tell: it
+    is the one model of its app that has the columns.
+    """
+    if hasattr(store_class, "get_model_class"):
+        table: type[Model] = store_class.get_model_class()
+        return table
+    app = apps.get_containing_app_config(store_class.__module__)
+    models = [] if app is None else [model for model in app.get_models() if _is_shaped(model)]
+    return models[0] if len(models) == 1 else None
+
+
+def _is_shaped(model: type[Model]) -> bool:
+    return {field.name for field in model._meta.concrete_fields} >= COLUMNS
+
+
 class DatabaseReader(KeyedReader):
     """The sessions in a table, in the order of their keys.
 
@@ -51,17 +73,17 @@ class DatabaseReader(KeyedReader):
 
     def __init__(self, store_class: type[Any], table: type[Model]) -> None:
         super().__init__(store_class)
-        self._table: Any = table
+        self._rows: Any = table._default_manager
         self._what = f"The table {table._meta.db_table}"
 
     def count(self) -> int | None:
         """Return how many sessions are stored."""
         with store_errors_as(self._what):
-            return int(self._table.objects.count())
+            return int(self._rows.count())
 
     def pages(self, query: Query) -> Iterator[dict[str, str]]:
         """Walk the session keys; the position of a session is its key."""
-        keys = self._table.objects.values_list("session_key")
+        keys = self._rows.values_list("session_key")
         for page in self._in_pages(keys, query.after, KEYS):
             yield {row[0]: row[0] for row in page}
             query.pause(page[-1][0])
@@ -71,7 +93,7 @@ class DatabaseReader(KeyedReader):
         if query.digest_prefix or query.digests is not None:
             yield from super().walk(query)
             return
-        rows = self._table.objects.all()
+        rows = self._rows.all()
         if query.state == "active":
             rows = rows.filter(expire_date__gt=_as_column(query.now))
         decoder = Decoder(self.store_class())
@@ -83,19 +105,19 @@ class DatabaseReader(KeyedReader):
         decoder = Decoder(self.store_class())
         remaining = iter(keys)
         while some := list(islice(remaining, CHUNK)):
-            rows = _with_data(self._table.objects.filter(session_key__in=some))
+            rows = _with_data(self._rows.filter(session_key__in=some))
             with store_errors_as(self._what):
-                page = self._rows(rows.order_by("session_key"))
+                page = self._fetched(rows.order_by("session_key"))
             yield from self._decoded(decoder, page)
 
     def delete(self, session_key: str) -> bool:
         """Delete the row with this key; return whether this call did it."""
-        deleted, _ = self._table.objects.filter(session_key=session_key).delete()
+        deleted, _ = self._rows.filter(session_key=session_key).delete()
         return bool(deleted)
 
     def _in_pages(self, rows: Rows, after: str | None, size: int) -> Iterator[list[Row]]:
         with store_errors_as(self._what):
-            page = self._rows(_behind(rows, after)[:size])
+            page = self._fetched(_behind(rows, after)[:size])
         while page:
             yield page
             last = page[-1][0]
@@ -103,9 +125,9 @@ class DatabaseReader(KeyedReader):
             if len(page) < size or not isinstance(last, str):
                 return
             with store_errors_as(self._what):
-                page = self._rows(_behind(rows, last)[:size])
+                page = self._fetched(_behind(rows, last)[:size])
 
-    def _rows(self, rows: Rows) -> list[Row]:
+    def _fetched(self, rows: Rows) -> list[Row]:
         try:
             return list(rows)
         except _UNREADABLE:
@@ -114,7 +136,7 @@ class DatabaseReader(KeyedReader):
             return [row for key in keys for row in self._row(key)]
 
     def _row(self, key: Any) -> list[Row]:
-        rows = self._table.objects.filter(session_key=key)
+        rows = self._rows.filter(session_key=key)
         try:
             return list(_with_data(rows))
         except _UNREADABLE as error:
@@ -125,7 +147,7 @@ class DatabaseReader(KeyedReader):
     def _decoded(self, decoder: Decoder, page: list[Row]) -> Iterator[StoredSession]:
         for key, data, expires, length in page:
             if data is None and length is not None:
-                rows = self._table.objects.filter(session_key=key)
+                rows = self._rows.filter(session_key=key)
                 with store_errors_as(self._what):
                     for text in rows.values_list("session_data", flat=True):
                         yield _session(decoder, key, text, expires)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import sys
 from datetime import timedelta
+from types import ModuleType
 from typing import Any
 
 import pytest
 from django.contrib.sessions.backends import db
+from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.models import Session
 from django.contrib.sessions.serializers import JSONSerializer
 from django.core import signing
@@ -15,7 +18,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from dirigible_session import handles
+from dirigible_session import handles, signals
 from dirigible_session.inspection import Inspector, Selection, StoreFailed
 from dirigible_session.inspection.readers import database, decoding
 from dirigible_session.stored import Query
@@ -276,6 +279,36 @@ def test_active_sessions_are_chosen_by_the_database_where_what_is_in_them_is_ask
     with CaptureQueriesContext(connection) as queries:
         assert read(state="active", anonymous=True) == []
     assert "expire_date" in queries[0]["sql"].partition("WHERE")[2]
+
+
+class ShapedStore(SessionBase):
+    """A store that keeps sessions as Django does, and derives from SessionBase only."""
+
+    __module__ = "django.contrib.sessions.elsewhere"
+    __qualname__ = "SessionStore"
+
+    def __init__(self, session_key: str | None = None, user_agent: str | None = None) -> None:
+        super().__init__(session_key)
+
+    def exists(self, session_key: str) -> bool:
+        return Session.objects.filter(session_key=session_key).exists()
+
+    def delete(self, session_key: str | None = None) -> None:
+        Session.objects.filter(session_key=session_key or self.session_key).delete()
+
+
+def test_a_table_like_djangos_is_read_whatever_the_store_derives_from(store, monkeypatch, receive):
+    received = receive(signals.session_invalidated)
+    module = ModuleType("shaped_engine")
+    module.SessionStore = ShapedStore
+    monkeypatch.setitem(sys.modules, "shaped_engine", module)
+    store(n=1)
+    inspector = Inspector("shaped_engine")
+    assert [record.attributes for record in inspector.records()] == [{"n": 1}]
+    assert inspector.invalidate(Selection()) == 1
+    ((_, named),) = received
+    assert named["session"]["n"] == 1
+    assert not Session.objects.exists()
 
 
 def test_the_stored_sessions_come_with_key_and_data_for_tools_that_copy_them(store):
