@@ -64,11 +64,10 @@ class Times:
         """Return what the session's data says, None where it says nothing of use."""
         if not isinstance(record, dict):
             return None
-        created, accessed, interval, authenticated = map(
-            record.get, ("created", "accessed", "interval", "authenticated")
-        )
+        created, accessed = record.get("created"), record.get("accessed")
         if not is_seconds(created) or not is_seconds(accessed):
             return None
+        interval, authenticated = record.get("interval"), record.get("authenticated")
         return cls(
             created,
             accessed,
@@ -176,9 +175,11 @@ def end_of(
     data: Mapping[str, Any], times: Times, *, cookie_age: int, absolute_timeout: float | None
 ) -> float | None:
     """Return when the session ends by either limit; None: never."""
-    ends = [idle_end(data, times, cookie_age=cookie_age)]
-    ends.append(absolute_end(times, absolute_timeout))
-    return min((end for end in ends if end is not None), default=None)
+    end = idle_end(data, times, cookie_age=cookie_age)
+    absolute = absolute_end(times, absolute_timeout)
+    if end is None or absolute is None:
+        return absolute if end is None else end
+    return min(end, absolute)
 
 
 def touch_due(times: Times, *, interval: int, throttle: float, now: float) -> bool:
@@ -192,8 +193,8 @@ def touch_due(times: Times, *, interval: int, throttle: float, now: float) -> bo
 
 def is_seconds(value: object) -> TypeGuard[float]:
     """Return whether it is a number of seconds that arithmetic on dates can bear."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and abs(value) <= LAST_DATE  # type: ignore[arg-type]
+    # A number of a derived type is none: bool is derived from int.
+    return type(value) in (float, int) and -LAST_DATE <= value <= LAST_DATE  # type: ignore[operator]
 
 
 def checked_interval(interval: object, *, now: float) -> int:

@@ -36,7 +36,12 @@ def attributes_of(data: Mapping[Any, Any]) -> dict[str, Any]:
 
     Keys that are not strings, which a cache may have pickled, are left out too.
     """
-    return {name: value for name, value in data.items() if is_name(name)}
+    # As is_name(), without a call for each name.
+    return {
+        name: value
+        for name, value in data.items()
+        if isinstance(name, str) and name[:1] != RESERVED
+    }
 
 
 def user_id_of(data: Mapping[str, Any] | None) -> str | None:

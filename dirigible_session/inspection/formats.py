@@ -22,7 +22,8 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 #: Python writes no int of more bits in decimal.
 LARGEST = 14_000
 
-_encode = json.JSONEncoder(allow_nan=False).encode
+#: A circle is found by that it can't be encoded, and opened.
+_encode = json.JSONEncoder(allow_nan=False, check_circular=False).encode
 
 
 def as_dict(record: SessionRecord, *, reveal: bool = False) -> dict[str, Any]:

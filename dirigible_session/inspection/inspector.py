@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
 
 #: So many sessions, or so many bytes of them as stored, are named or ended together.
-BATCH = 500
+BATCH = 200
 BATCH_BYTES = 1_000_000
 
 Watch = Callable[[Iterable[Any]], Iterable[Any]]
@@ -108,7 +108,7 @@ class Inspector:
     """The stored sessions of one engine.
 
     Memory is bounded by what the reader of the engine has in memory at a time (see the readers)
-    and one batch of records (500, or one megabyte as stored), however many sessions there are.
+    and one batch of records (200, or one megabyte as stored), however many sessions there are.
     Sessions that are stored or ended during a walk may be missing from it or not. Every method
     raises StoreFailed if the store does not answer.
     """
@@ -304,7 +304,7 @@ class Inspector:
 
         A session that is gone already is left out. ``session_invalidated`` is sent for each that
         this call ended, with a session of which the data can be read. On the engines of this
-        package it takes one call of the store for 500 of them. NotEnded, once all were tried, if
+        package it takes one call of the store for 200 of them. NotEnded, once all were tried, if
         the store kept some.
         """
         ended: list[StoredSession] = []

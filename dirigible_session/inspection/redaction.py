@@ -59,7 +59,7 @@ class Redactor:
             stars = by_name(name)
             if stars is not SHOWN:
                 shown[name] = stars
-            elif _is_plain(value):
+            elif type(value) in PLAIN or _is_plain_list(value):
                 shown[name] = value
             else:
                 shown[name] = rebuilt(value, self._cleansed, name)
@@ -110,7 +110,6 @@ def _default_filter() -> Any:
         ) from error
 
 
-def _is_plain(value: Any) -> bool:
-    """Return whether nothing in ``value`` has a name."""
-    kind = type(value)
-    return kind in PLAIN or (kind is list and PLAIN.issuperset(map(type, value)))
+def _is_plain_list(value: Any) -> bool:
+    """Return whether ``value`` is a list of values that hold nothing that has a name."""
+    return type(value) is list and PLAIN.issuperset(map(type, value))

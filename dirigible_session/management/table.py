@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import chain, islice
+from itertools import islice
 
 from dirigible_session.inspection import SessionRecord, Summary, display
 from dirigible_session.inspection.histogram import Histogram
@@ -19,8 +19,9 @@ GAP = "  "
 WIDEST_ATTRIBUTES = 200
 NARROWEST_ATTRIBUTES = 24
 
-#: So many sessions are looked at to find how wide usernames are.
+#: So many sessions, or so many bytes of them, are looked at to find how wide usernames are.
 LOOKED_AT = 100
+LOOKED_AT_BYTES = 1_000_000
 WIDEST_USER = 40
 
 #: Of the names of attributes in a summary.
@@ -101,12 +102,18 @@ class Table:
     def lines(self, records: Iterable[SessionRecord]) -> Iterator[str]:
         """Give a line of titles, if there are sessions, and a line for each session."""
         remaining = iter(records)
-        first = list(islice(remaining, LOOKED_AT))
+        first: list[SessionRecord] = []
+        for record in remaining:
+            first.append(record)
+            if len(first) == LOOKED_AT or sum(one.size for one in first) > LOOKED_AT_BYTES:
+                break
         if not first:
             return
         self._fit_users(first)
         yield self._rendered((column.title for column in self._columns), "ATTRIBUTES", HEADING)
-        for record in chain(first, remaining):
+        while first:
+            yield self._line(first.pop(0))
+        for record in remaining:
             yield self._line(record)
 
     def _fit_users(self, records: list[SessionRecord]) -> None:

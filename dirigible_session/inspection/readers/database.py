@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 #: What a table of sessions has.
 COLUMNS = {"session_key", "session_data", "expire_date"}
 
-#: Rows that are read at a time.
-CHUNK = 500
-#: The data of a row is read with the others if it has no more characters, else by itself.
-SHORT = 10_000
+#: Rows that are read at a time: few at first, since few may be wanted.
+FIRST_CHUNK = 100
+CHUNK = 2000
+#: The data of a row is read with the others if it has no more characters. Else it is read with
+#: that of other long rows, of so many characters in all, or by itself if it has more.
+SHORT = 2500
+LONG = 5_000_000
 #: Session keys that are read at a time.
 KEYS = 5000
 
@@ -67,8 +70,9 @@ def _is_shaped(model: type[Model]) -> bool:
 class DatabaseReader(KeyedReader):
     """The sessions in a table, in the order of their keys.
 
-    At a time, 500 rows are in memory, with up to 10,000 characters of data each, or the data of
-    one longer row. Each page is a statement of its own, so that no lock is held between them.
+    At a time, up to 2000 rows are in memory, with up to 2500 characters of data each, and up to
+    5,000,000 characters of longer rows, or one row that is longer than that. Each page is a
+    statement of its own, so that no lock is held between them.
     """
 
     def __init__(self, store_class: type[Any], table: type[Model]) -> None:
@@ -116,16 +120,16 @@ class DatabaseReader(KeyedReader):
         return bool(deleted)
 
     def _in_pages(self, rows: Rows, after: str | None, size: int) -> Iterator[list[Row]]:
-        with store_errors_as(self._what):
-            page = self._fetched(_behind(rows, after)[:size])
-        while page:
-            yield page
-            last = page[-1][0]
-            # What is not text comes last on SQLite, and can't be compared with what comes next.
-            if len(page) < size or not isinstance(last, str):
-                return
+        last, asked = after, min(FIRST_CHUNK, size)
+        while True:
             with store_errors_as(self._what):
-                page = self._fetched(_behind(rows, last)[:size])
+                page = self._fetched(_behind(rows, last)[:asked])
+            if page:
+                yield page
+            # Bytes come after all text on SQLite, and can't be compared with what comes next.
+            if len(page) < asked or not isinstance(page[-1][0], str):
+                return
+            last, asked = page[-1][0], min(2 * asked, size)
 
     def _fetched(self, rows: Rows) -> list[Row]:
         try:
@@ -145,14 +149,32 @@ class DatabaseReader(KeyedReader):
             return [(key, Undecodable(f"row can't be read ({type(error).__name__})"), None, 0)]
 
     def _decoded(self, decoder: Decoder, page: list[Row]) -> Iterator[StoredSession]:
-        for key, data, expires, length in page:
-            if data is None and length is not None:
-                rows = self._rows.filter(session_key=key)
-                with store_errors_as(self._what):
-                    for text in rows.values_list("session_data", flat=True):
-                        yield _session(decoder, key, text, expires)
-            else:
-                yield _session(decoder, key, data, expires)
+        long = [(key, length) for key, data, _, length in page if data is None]
+        read: dict[Any, Any] = {}
+        for key, data, expires, _ in page:
+            if data is None:
+                if key not in read:
+                    read = self._long(long)
+                    del long[: len(read)]
+                data = read.pop(key)
+                if data is None:
+                    # Gone since the page was read.
+                    continue
+            yield _session(decoder, key, data, expires)
+
+    def _long(self, rows: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        """Read the data of as many of these rows as may be in memory; None for one that is gone."""
+        keys: list[Any] = []
+        size = 0
+        for key, length in rows:
+            size += length or 0
+            if keys and size > LONG:
+                break
+            keys.append(key)
+        with store_errors_as(self._what):
+            found = self._rows.filter(session_key__in=keys)
+            data = dict(found.values_list("session_key", "session_data"))
+        return {key: data.get(key) for key in keys}
 
 
 def _with_data(rows: Rows) -> Rows:

@@ -207,19 +207,24 @@ def test_rows_are_read_a_page_at_a_time(store, read, monkeypatch):
     assert len(queries) == 3
 
 
-def test_the_data_of_a_long_row_is_read_by_itself(store, read, monkeypatch):
+@pytest.mark.parametrize(("most", "statements"), [(10_000, 1), (3000, 2), (1, 4)])
+def test_long_rows_are_read_by_themselves(store, read, monkeypatch, most, statements):
     monkeypatch.setattr(database, "SHORT", 500)
-    noise = random.Random(1).randbytes(1000).hex()
-    store(n=1)
-    store(n=2, noise=noise)
-    store(n=3, noise=noise)
+    monkeypatch.setattr(database, "LONG", most)
+    noise = random.Random(1).randbytes(500).hex()
+    for n in range(6):
+        store(n=n, noise=noise if n < 4 else "")
     with CaptureQueriesContext(connection) as queries:
-        assert sorted(record.attributes["n"] for record in read()) == [1, 2, 3]
-    assert len(queries) == 3
+        records = read()
+    assert sorted(record.attributes["n"] for record in records) == [0, 1, 2, 3, 4, 5]
+    assert len(queries) == 1 + statements
+    keys = list(Session.objects.order_by("session_key").values_list("session_key", flat=True))
+    assert [record.digest for record in records] == [handles.digest(key) for key in keys]
 
 
 def test_a_long_row_that_goes_meanwhile_is_passed_over(store, monkeypatch):
     monkeypatch.setattr(database, "SHORT", 0)
+    monkeypatch.setattr(database, "LONG", 0)
     store(n=1)
     store(n=2)
     sessions = Inspector().sessions()
