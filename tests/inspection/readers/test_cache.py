@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
+from dirigible_session import handles
 from dirigible_session.inspection import Inspector, NotListable, Selection, StoreFailed
 from dirigible_session.inspection.readers import cache as reading
 from dirigible_session.stored import Query
@@ -88,6 +89,37 @@ def test_values_are_read_a_megabyte_at_a_time(use_cache, store, read, monkeypatc
     for n in range(8):
         store(n=n, text="x" * 60)
     assert sorted(record.attributes["n"] for record in read()) == list(range(8))
+
+
+@pytest.mark.parametrize("bounds", [{"limit": 7}, {"most_read": 3}, {"seconds": -1.0}])
+def test_sessions_are_read_page_by_page(use_cache, store, monkeypatch, bounds):
+    monkeypatch.setattr(reading, "KEYS", 10)
+    for n in range(60):
+        store({"_auth_user_id": str(n % 2)}, n=n)
+        caches["default"].set(f"something-else-{n}", n)
+    inspector, wanted = Inspector(), Selection(user_id="1")
+    pages = [inspector.page(wanted, **bounds)]
+    while pages[-1].next is not None:
+        pages.append(inspector.page(wanted, after=pages[-1].next, **bounds))
+    found = [record.attributes["n"] for page in pages for record in page.records]
+    assert sorted(found) == list(range(1, 60, 2))
+    assert len(pages) > 4
+    assert max(page.read for page in pages) < 30
+
+
+def test_a_handle_is_looked_for_page_by_page(use_cache, store, monkeypatch):
+    monkeypatch.setattr(reading, "KEYS", 10)
+    sessions = [store(n=n) for n in range(40)]
+    wanted = Selection(session=handles.handle(sessions[20].session_key))
+    inspector = Inspector()
+    pages = [inspector.page(wanted, seconds=-1.0)]
+    while pages[-1].next is not None:
+        pages.append(inspector.page(wanted, after=pages[-1].next, seconds=-1.0))
+    assert [record.attributes["n"] for page in pages for record in page.records] == [20]
+    assert len(pages) > 1
+    chosen = Selection(digests=tuple(handles.digest(one.session_key) for one in sessions[:3]))
+    assert len(inspector.end(inspector.sessions(chosen))) == 3
+    assert inspector.end(inspector.sessions(chosen)) == []
 
 
 def test_a_session_without_expiry_has_none(use_cache, store, read):
