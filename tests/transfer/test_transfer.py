@@ -490,7 +490,7 @@ def test_a_walk_goes_on_where_a_lock_stopped_it(
     for number in range(5):
         stored(STOCK + "db", a=number)
     monkeypatch.setattr(database, "CHUNK", 2)
-    rows = database.DatabaseReader._rows
+    rows = database.DatabaseReader._fetched
     reads: list[Any] = []
 
     def locked_at_the_second(self: Any, query: Any) -> Any:
@@ -499,7 +499,7 @@ def test_a_walk_goes_on_where_a_lock_stopped_it(
             raise OperationalError("database is locked")
         return rows(self, query)
 
-    monkeypatch.setattr(database.DatabaseReader, "_rows", locked_at_the_second)
+    monkeypatch.setattr(database.DatabaseReader, "_fetched", locked_at_the_second)
     waiting = Waiting(0, None)
     run = transfer.Transfer(STOCK + "db", store_of(NEW), now=time.time(), wait=waiting)
     run.run()

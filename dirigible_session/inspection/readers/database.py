@@ -111,7 +111,7 @@ class DatabaseReader(KeyedReader):
         while some := list(islice(remaining, CHUNK)):
             rows = _with_data(self._rows.filter(session_key__in=some))
             with store_errors_as(self._what):
-                page = self._fetched(rows.order_by("session_key"))
+                page, _ = self._fetched(rows.order_by("session_key"))
             yield from self._decoded(decoder, page)
 
     def delete(self, session_key: str) -> bool:
@@ -123,21 +123,23 @@ class DatabaseReader(KeyedReader):
         last, asked = after, min(FIRST_CHUNK, size)
         while True:
             with store_errors_as(self._what):
-                page = self._fetched(_behind(rows, last)[:asked])
+                page, count = self._fetched(_behind(rows, last)[:asked])
             if page:
                 yield page
             # Bytes come after all text on SQLite, and can't be compared with what comes next.
-            if len(page) < asked or not isinstance(page[-1][0], str):
+            if count < asked or not page or not isinstance(page[-1][0], str):
                 return
             last, asked = page[-1][0], min(2 * asked, size)
 
-    def _fetched(self, rows: Rows) -> list[Row]:
+    def _fetched(self, rows: Rows) -> tuple[list[Row], int]:
+        """Return rows, and how many were found; some of them may be gone since."""
         try:
-            return list(rows)
+            page = list(rows)
         except _UNREADABLE:
-            # Of one row, perhaps: the others are read without it.
+            # Because of one row, perhaps: the others are read without it.
             keys = list(rows.values_list("session_key", flat=True))
-            return [row for key in keys for row in self._row(key)]
+            return [row for key in keys for row in self._row(key)], len(keys)
+        return page, len(page)
 
     def _row(self, key: Any) -> list[Row]:
         rows = self._rows.filter(session_key=key)
