@@ -41,7 +41,7 @@ def as_dict(record: SessionRecord, *, reveal: bool = False) -> dict[str, Any]:
         "attributes": record.attributes,
     }
     if reveal:
-        # What was redacted was opened for that. JSON would open it in a way of its own.
+        # Redacting turns containers into dicts and lists. JSON would turn fewer, and otherwise.
         shown["attributes"] = rebuilt(record.attributes, lambda name, value: value)
         shown["session_key"] = record.session_key
     return shown
@@ -54,7 +54,7 @@ def _iso(moment: datetime | None) -> str | None:
 def to_json(value: Any) -> str:
     """Return ``value`` as JSON in ASCII on one line, whatever is in it.
 
-    What JSON can't hold is shown as ``str`` shows it; what is nested too deep is left out.
+    Values that JSON can't hold are shown as their ``str``; values nested too deep are left out.
     """
     try:
         return _encode(value)
@@ -148,7 +148,7 @@ def csv_lines(records: Records, *, reveal: bool = False) -> Iterator[str]:
 def defused(cell: Any) -> Any:
     """Return a cell that no terminal obeys, and no spreadsheet runs as a formula.
 
-    A plain number is no formula.
+    A plain number is not a formula.
     """
     if not isinstance(cell, str):
         return cell

@@ -68,7 +68,7 @@ class EndedPage:
 class Walk:
     """A walk that ends where it may go no further, and knows how far it got.
 
-    It gets on by one session at least, so that whoever goes on from there gets to the end.
+    It reads one session at least, so that a caller who goes on from there reaches the end.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Walk:
         self.read = 0
         #: Where a walk in pages goes on.
         self.position = ""
-        #: To be set by whoever has what they wanted; the walk looks whether there is more.
+        #: Set by a caller who needs no more; the walk then only checks whether there is more.
         self.is_enough = False
         #: Whether it came to the end of the store.
         self.is_complete = False

@@ -10,10 +10,10 @@ from typing import Any
 
 from django.utils.datastructures import MultiValueDict
 
-#: What is shown for a container inside itself, or nested deeper than was asked for.
+#: Shown for a container inside itself, or nested too deep.
 ELIDED = "…"
 
-#: Takes the name that a value has in what is around it ("" in a list) and the value.
+#: Takes the name of a value in its container ("" in a list) and the value.
 Visit = Callable[[Any, Any], Any]
 
 Children = Iterator[tuple[Any, Any]]
@@ -21,15 +21,15 @@ Children = Iterator[tuple[Any, Any]]
 #: Types of which most values are, and that hold nothing that has a name.
 PLAIN = frozenset({str, int, float, bool, type(None)})
 
-#: What is shown as a list. By their names: a text is a sequence of texts without end.
+#: Shown as a list. Not any Sequence: text is a sequence of texts, without end.
 _LISTS = (list, tuple, set, frozenset, deque, UserList)
 
 
 def rebuilt(value: Any, visit: Visit, name: Any = "", *, deepest: float = float("inf")) -> Any:
-    """Return a copy of ``value`` made of dicts, lists and what ``visit`` makes of the rest.
+    """Return a copy of ``value`` in dicts and lists, with each value replaced by ``visit``.
 
-    ``visit`` sees every value, containers before what is in them. If it returns a container, that
-    is walked in turn; anything else stands as it is.
+    ``visit`` is called for every value, for a container before its contents. A container that it
+    returns is walked in turn.
     """
     root: list[Any] = []
     walked: list[tuple[Any, Children, Any]] = [(root, iter([(name, value)]), None)]
@@ -56,10 +56,10 @@ def rebuilt(value: Any, visit: Visit, name: Any = "", *, deepest: float = float(
 
 
 def contents(value: Any) -> tuple[dict[Any, Any] | list[Any], Children] | None:
-    """Return what a container is shown as, yet empty, and what is in it with its names.
+    """Return an empty dict or list that stands for a container, and its contents with names.
 
-    None if it is no container. What was pickled may hold any: mappings of all kinds, named tuples
-    and data classes, whose fields are names too.
+    None if ``value`` is not a container. Pickled data may hold any: mappings of all kinds, named
+    tuples and data classes, whose fields are names too.
     """
     if type(value) in PLAIN:
         return None

@@ -1,4 +1,4 @@
-"""What the readers' sessions look like to people: records, their states, and counts of them."""
+"""Records of stored sessions, fit to be shown, and counts of them."""
 
 from __future__ import annotations
 
@@ -170,12 +170,12 @@ class Summary:
     active: int
     expired: int
     unreadable: int
-    #: Of those that are readable: somebody is logged in, or nobody.
+    #: Readable sessions with a user who is logged in, and those without.
     authenticated: int
     anonymous: int
-    #: Different users among the authenticated.
+    #: The number of different users in authenticated sessions.
     users: int
-    #: Bytes as stored, of all sessions and of the largest.
+    #: Bytes as stored: of all sessions, and of the largest one.
     bytes: int
     largest: int
     #: When the oldest was created, in UTC; None where unknown.

@@ -27,8 +27,8 @@ SHOWN: Any = object()
 class Redactor:
     """Replaces values whose names look secret, at every depth.
 
-    What looks secret is said by ``cleanse_setting`` of ``DEFAULT_EXCEPTION_REPORTER_FILTER``, or
-    of the request's own ``exception_reporter_filter``.
+    ``cleanse_setting`` of ``DEFAULT_EXCEPTION_REPORTER_FILTER``, or of the request's own
+    ``exception_reporter_filter``, decides what looks secret.
     """
 
     def __init__(self, request: HttpRequest | None = None) -> None:
@@ -71,8 +71,8 @@ class Redactor:
         return self._remembered(name)
 
     def _asked_by_name(self, name: Any) -> Any:
-        # Django's own rule looks at the name alone. What it puts in a secret's place may be
-        # anything, nothing included, so what is shown is told by that it comes back itself.
+        # Django's own rule looks at the name alone. It may replace a secret by any value, so a
+        # value is shown only if the very same object comes back.
         return self._cleanse(name, SHOWN)
 
     def _cleansed(self, name: Any, value: Any) -> Any:
@@ -106,7 +106,7 @@ def _default_filter() -> Any:
     except Exception as error:
         # It may be a class of the project, and fail in any way.
         raise UnknownFilter(
-            f"DEFAULT_EXCEPTION_REPORTER_FILTER is {path!r}, which is no filter: {one_line(error)}"
+            f"DEFAULT_EXCEPTION_REPORTER_FILTER, {path!r}, is not a filter: {one_line(error)}"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Whose a session is."""
+"""The users of sessions: their primary keys and usernames."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ USER_KEY = SESSION_KEY
 
 USERS = "The table of users"
 
-#: So many names are remembered between two batches, and no more.
+#: The most names that are remembered between two batches.
 NAMES_REMEMBERED = 10_000
 
-#: What databases and their drivers say of a value that none of their rows can hold: a number that
-#: is too large, a NUL in a text, half a surrogate pair. And what Django says of one that is not of
-#: the field's kind.
+#: What databases and their drivers raise for a value that no row can hold (a number that is too
+#: large, a NUL in a text, a lone surrogate), and Django for one that does not fit the field.
 IMPOSSIBLE = (ValidationError, DataError, OverflowError, TypeError, ValueError)
 
 
@@ -30,15 +29,15 @@ def _user_model() -> Any:
     try:
         return get_user_model()
     except ImproperlyConfigured:
-        # A project may do without users.
+        # A project may have no user model.
         return None
 
 
 def find_user_id(user: str) -> str:
-    """Return what the sessions of a user hold: of this username, else of this primary key.
+    """Return the user id, as sessions store it, of a username or else of a primary key.
 
-    The primary key need not exist any more: a deleted user may have left sessions. NoSuchUser if
-    ``user`` is neither.
+    The user may have been deleted: their sessions may still be there. NoSuchUser if ``user`` is
+    neither a username nor a valid primary key.
     """
     model = _user_model()
     if model is None:
@@ -59,7 +58,7 @@ class Usernames:
         self._known: dict[str, str | None] = {}
 
     def look_up(self, user_ids: Iterable[str]) -> dict[str, str | None]:
-        """Return the usernames by user id; None for a user that is no more."""
+        """Return the usernames by user id; None for a user who does not exist."""
         wanted = set(user_ids)
         unknown = wanted - self._known.keys()
         if unknown:
@@ -77,14 +76,14 @@ class Usernames:
         wanted = {pk for pk in pks.values() if pk is not None}
         names = _read(model, {"pk__in": wanted})
         if names is None:
-            # One that can be nobody's must not hide the others.
+            # One impossible value must not hide the other names.
             found = (_read(model, {"pk": pk}) for pk in wanted)
             names = {pk: name for one in found if one for pk, name in one.items()}
         return {user_id: names.get(pk) for user_id, pk in pks.items()}
 
 
 def _read(model: Any, condition: dict[str, Any]) -> dict[Any, str | None] | None:
-    """Return usernames by primary key; None if the database can hold no user like that."""
+    """Return usernames by primary key; None if the value fits no row."""
     with store_errors_as(USERS):
         try:
             rows = model._base_manager.filter(**condition)

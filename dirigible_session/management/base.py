@@ -21,7 +21,7 @@ DEFAULT_WIDTH = 80
 
 
 class SessionCommand(BaseCommand):
-    """A command on stored sessions, which works on a site that is not well."""
+    """A command on stored sessions. It runs no system checks, so that they can't stop it."""
 
     requires_system_checks: list[str] = []  # noqa: RUF012
     _is_coloured_by_option: bool | None = None

@@ -22,10 +22,12 @@ def written_file(path: str) -> Iterator[Write]:
     target = Path(path)
     try:
         if target.exists() and not target.is_file():
-            raise CommandError(f"--output {path!r} is there and is no regular file.")
+            raise CommandError(f"--output {path!r} is not a regular file.")
         if target.parent.resolve().parts[:2] in (("/", "dev"), ("/", "proc")):
-            # Who runs as root could put a file in the place of /dev/stdout.
-            raise CommandError(f"--output {path!r} is no place for a file; without it, use >.")
+            # As root, this would replace /dev/stdout with a file.
+            raise CommandError(
+                f"--output {path!r} is not a place for a file. Redirect with > instead."
+            )
         # mkstemp makes a file of mode 0600.
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:
@@ -54,14 +56,14 @@ def encodes(stdout: OutputWrapper, text: str) -> bool:
 def write_out(stdout: OutputWrapper, parts: Iterable[str]) -> bool:
     """Write to stdout, and return whether all of it was read: ``head`` goes when it has enough.
 
-    As of Django's own commands, no more is asked of a stream than ``write()``.
+    Like Django's own commands, it needs a stream that has ``write()``, no more.
     """
     stream: Any = stdout
     while isinstance(stream, OutputWrapper):
         # One command may hand its own stdout on to another.
         stream = vars(stream)["_out"]
     if stream is None:
-        # Python's own, where whoever started it closed it.
+        # Python's own stdout, closed before Python started.
         return False
     out = OutputWrapper(stream, ending="")
     encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -79,16 +81,16 @@ def write_out(stdout: OutputWrapper, parts: Iterable[str]) -> bool:
 
 
 def _let_go(stream: Any) -> None:
-    """Drop what Python's stdout still holds: it would be flushed at the end, and complained of.
+    """Drop the buffer of Python's own stdout, which Python would fail to flush when it exits.
 
-    Any other stream is its owner's.
+    Other streams belong to the caller.
     """
     if stream is not sys.stdout:
         return
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError):
-        # It is no file of the system, or closed.
+        # It is not a file of the system, or it is closed.
         return
     with open(os.devnull, "wb") as devnull:
         os.dup2(devnull.fileno(), descriptor)

@@ -42,7 +42,7 @@ PROBE = "dirigiblesessionprobe"
 
 @dataclass(frozen=True)
 class RedisAccess:
-    """What it takes to read a cache on Redis past its own methods, which have no SCAN."""
+    """A client of the Redis behind a cache, whose own methods have no SCAN."""
 
     client: Any
     make_key: Callable[[str], str]

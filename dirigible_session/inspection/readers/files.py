@@ -128,7 +128,7 @@ class FileReader(KeyedReader):
         if not expiry:
             return modified + self._store.get_session_cookie_age()
         if isinstance(expiry, (int, float)):
-            # It takes the interval for what is left of it, so the session never ends by itself.
+            # The engine adds the interval to the time of each check, so the session never ends.
             return None if expiry > 0 else modified
         with suppress(ValueError):
             return lifecycle.fixed_end(data)
