@@ -141,7 +141,12 @@ class Listable(Protocol):
 
     @classmethod
     def list_stored(cls, query: Query) -> Iterator[StoredSession]:
-        """Walk the stored sessions that ``query`` asks for, in constant memory."""
+        """Walk the stored sessions that ``query`` asks for, in constant memory.
+
+        The digests and the user that it names are obeyed; the state may be ignored. If ``after``
+        is not None, the order is one in which a later walk can go on, and each session has its
+        ``position``.
+        """
 
     @classmethod
     def by_digest(cls, digest: str) -> Any:

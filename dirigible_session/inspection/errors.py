@@ -155,7 +155,3 @@ def each(what: str, items: Iterable[Item]) -> Iterator[Item]:
     """Iterate over ``items`` of a store; StoreFailed if it does not answer."""
     with store_errors_as(what):
         yield from items
-
-
-# Their former names, until everybody has moved.
-answering, opening = store_errors_as, opening_errors_as
