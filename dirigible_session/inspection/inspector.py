@@ -256,13 +256,15 @@ class Inspector:
         """Count the sessions that are wanted.
 
         With ``seconds`` it counts for not much longer than that, and tells how many sessions it
-        read and whether these were all. A ``selection`` with a ``session`` counts all sessions
-        whose digest begins with it. ``watch`` is given all sessions that are read, one by one, and
-        passes them on, as a progress bar does. Memory grows with the number of different users
-        and names of attributes.
+        read and whether these were all. ``watch`` is given all sessions that are read, one by one,
+        and passes them on, as a progress bar does. Memory grows with the number of different users
+        and names of attributes. NoSuchSession, AmbiguousHandle: see :meth:`find`.
         """
         reporter = self._reporter(now)
-        walk = self._walk(selection, reporter, None, seconds)
+        if selection.session is None:
+            walk = self._walk(selection, reporter, None, seconds)
+        else:
+            walk = Walk(iter([self._named(selection.session)]), None)
         judged = map(reporter.judge, walk if watch is None else watch(walk))
         wanted = (stored for stored in judged if selection.matches(stored, reporter.now))
         summary = summarized(islice(wanted, selection.limit), reporter.now)

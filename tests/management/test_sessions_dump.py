@@ -214,6 +214,7 @@ def test_wrong_usage_ends_with_exit_code_2(arguments):
         ("--engine=django.contrib.sessions.backends.cache",),
         ("--engine=no.such.engine",),
         ("--session=ffffffff",),
+        ("--session=ffffffff", "--summary"),
         ("--session=abc",),
         ("--user=eve",),
         ("--output=/no/such/folder/file",),

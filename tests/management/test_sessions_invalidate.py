@@ -234,10 +234,23 @@ def test_receivers_are_told(receive):
     assert named["request"] is None
 
 
-def test_a_handle_of_no_session_is_an_error():
+@pytest.mark.parametrize("arguments", [("--no-input",), ("--dry-run",), ()])
+def test_a_handle_of_no_session_is_an_error(arguments):
     with pytest.raises(CommandError, match="begins with 'ffff'") as raised:
-        invalidate("--session=ffff", "--no-input")
+        invalidate("--session=ffff", *arguments)
     assert raised.value.returncode == 1
+
+
+@pytest.mark.parametrize("arguments", [("--no-input",), ("--dry-run",), ()])
+def test_an_ambiguous_handle_is_an_error(monkeypatch, arguments):
+    keys = [store(n=n).session_key for n in range(2)]
+    monkeypatch.setattr(
+        handles, "digest", lambda key: f"abcd{keys.index(key) if key in keys else 9:036}"
+    )
+    with pytest.raises(CommandError, match="'abcd' is ambiguous") as raised:
+        invalidate("--session=abcd", *arguments)
+    assert raised.value.returncode == 1
+    assert len(left()) == 2
 
 
 def test_what_the_store_keeps_is_not_counted(use_engine, tmp_path):
