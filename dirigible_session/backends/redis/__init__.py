@@ -22,7 +22,6 @@ from .client import adrive, drive, target
 from .listing import RedisListing
 from .operations import Site
 from .record import StoredHash
-from .scripts import Operation
 
 
 class SessionStore(RedisListing, RedisBatch, EngineBase):
@@ -39,6 +38,12 @@ class SessionStore(RedisListing, RedisBatch, EngineBase):
     async def _aread(self, digest: str) -> StoredHash | None:
         return await adrive(operations.read(self._site(), digest))
 
+    def _read_moved(self, digest: str, loaded: StoredData | None) -> StoredHash | None:
+        return drive(operations.read_moved(self._site(), digest))
+
+    async def _aread_moved(self, digest: str, loaded: StoredData | None) -> StoredHash | None:
+        return await adrive(operations.read_moved(self._site(), digest))
+
     def _insert(self, digest: str, texts: Texts, times: Times) -> StoredHash | None:
         return drive(operations.insert(self._site(), digest, texts, times))
 
@@ -46,10 +51,10 @@ class SessionStore(RedisListing, RedisBatch, EngineBase):
         return await adrive(operations.insert(self._site(), digest, texts, times))
 
     def _update(self, digest: str, change: Change) -> StoredHash | None:
-        return drive(_update(self._site(), digest, change))
+        return drive(operations.update(self._site(), digest, change))
 
     async def _aupdate(self, digest: str, change: Change) -> StoredHash | None:
-        return await adrive(_update(self._site(), digest, change))
+        return await adrive(operations.update(self._site(), digest, change))
 
     def _replace(self, digest: str, found: StoredData, texts: Texts, times: Times) -> bool:
         return drive(operations.replace_if(self._site(), digest, found, texts, times))
@@ -61,23 +66,19 @@ class SessionStore(RedisListing, RedisBatch, EngineBase):
         return await adrive(operations.renew(self._site(), digest, loaded, accessed))
 
     def _remove(self, digest: str, loaded: StoredData | None = None) -> bool:
-        drive(operations.remove(self._site(), digest))
-        return True
+        return drive(operations.remove(self._site(), digest, follows=loaded is not None))
 
     async def _aremove(self, digest: str, loaded: StoredData | None = None) -> bool:
-        await adrive(operations.remove(self._site(), digest))
-        return True
+        return await adrive(operations.remove(self._site(), digest, follows=loaded is not None))
 
     def _remove_if(self, digest: str, found: StoredData) -> bool:
         return drive(operations.remove_if(self._site(), digest, found))
+
+    async def _aremove_if(self, digest: str, found: StoredData) -> bool:
+        return await adrive(operations.remove_if(self._site(), digest, found))
 
     def _has(self, digest: str) -> bool:
         return drive(operations.has(self._site(), digest))
 
     async def _ahas(self, digest: str) -> bool:
         return await adrive(operations.has(self._site(), digest))
-
-
-def _update(site: Site, digest: str, change: Change) -> Operation[StoredHash | None]:
-    operation = operations.update if change.new_digest is None else operations.change_key
-    return operation(site, digest, change)

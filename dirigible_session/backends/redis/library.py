@@ -7,7 +7,6 @@ They are used for a cluster, for clients of the project's own, and where redis-p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from time import monotonic
 from types import FunctionType
 from typing import Any
@@ -162,14 +161,12 @@ def is_instrumented_async() -> bool:
     )
 
 
-@lru_cache(maxsize=16)
 def _is_plain(method: Any, neighbor: Any) -> bool:
     """Return whether a method stands in redis-py's own source, as its neighbor does."""
-    return (
-        isinstance(method, FunctionType)
-        and isinstance(neighbor, FunctionType)
-        and method.__code__.co_filename == neighbor.__code__.co_filename
-    )
+    # Not isinstance(): OpenTelemetry's wrappers pass for the functions that they wrap.
+    if type(method) is not FunctionType or type(neighbor) is not FunctionType:
+        return False
+    return method.__code__.co_filename == neighbor.__code__.co_filename
 
 
 class _Pace:

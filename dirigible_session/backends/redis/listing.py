@@ -17,14 +17,23 @@ from dirigible_session.stored import Query, StoredSession
 
 from . import record
 from .client import Client, clients, drive
-from .operations import Site, delete_call, listed_call, remove_all, unlisted_call
+from .operations import (
+    HALF_DONE,
+    Site,
+    delete_call,
+    ended_text,
+    listed_call,
+    remove_all,
+    unlisted_call,
+)
 from .record import StoredHash
 from .scripts import Call, Unordered
 
 logger = logging.getLogger("dirigible_session")
 
-#: How many sessions are read at once.
+#: How many sessions are read at once, and how many bytes of them, unless one alone has more.
 BATCH = 100
+READ_AT_ONCE = 4 * 2**20
 
 #: Whatever else is there is nobody's session.
 _IS_DIGEST = re.compile(rb"[0-9a-f]{%d}" % DIGEST_LENGTH).fullmatch
@@ -44,7 +53,8 @@ class RedisListing(ABC):
         """Walk the stored sessions that ``query`` asks for.
 
         By SCAN on all nodes, unless it names a digest or a user. Redis may give a session twice
-        if its keys are being moved about meanwhile.
+        if its keys are being moved about meanwhile. Of what is stored, no more than 4 MiB are held
+        in memory at once, or one session, if that is larger.
         """
         site = cls()._site()
         client = clients.of_process()
@@ -94,7 +104,7 @@ def _digests(client: Client, site: Site, query: Query) -> Iterator[str]:
         # What comes twice is remembered here: a user has a handful of sessions, not millions.
         seen = set()
         for member in client.scan_index(site.keys.user(query.user_id)):
-            digest = member.decode()
+            digest = member.decode(errors="replace")
             if digest.startswith(query.digest_prefix) and digest not in seen:
                 seen.add(digest)
                 yield digest
@@ -117,12 +127,39 @@ def _literal(key: bytes) -> bytes:
 def _read(
     client: Client, site: Site, digests: Sequence[str]
 ) -> Iterator[tuple[StoredSession, str | None]]:
-    calls = Unordered(Call(("HGETALL", site.keys.session(digest))) for digest in digests)
-    for digest, answer in zip(digests, client.run(calls), strict=True):
-        fields = record.fields_of(answer)
-        stored = record.parse(fields, site.end_of)
-        if stored is not None:
-            yield _record(digest, stored, record.size_of(fields)), stored.user
+    for group in _groups(client, site, digests):
+        now = time.time()
+        calls = Unordered(Call(("HGETALL", site.keys.session(digest))) for digest in group)
+        answers = client.run(calls)
+        # Each is let go of before the next is parsed.
+        answers.reverse()
+        for digest in group:
+            fields = record.fields_of(answers.pop())
+            size = record.size_of(fields)
+            stored = record.parse(record.as_listed(fields, now, HALF_DONE / 1000), site.end_of)
+            if stored is not None:
+                yield _record(digest, stored, size), stored.user
+
+
+def _groups(client: Client, site: Site, digests: Sequence[str]) -> Iterator[list[str]]:
+    """Divide sessions into groups that are small enough to be read at once."""
+    if len(digests) == 1:
+        yield [*digests]
+        return
+    sizes = client.run(
+        Unordered(
+            Call(("MEMORY USAGE", site.keys.session(digest), "SAMPLES", 0)) for digest in digests
+        )
+    )
+    group: list[str] = []
+    left = READ_AT_ONCE
+    for digest, size in zip(digests, sizes, strict=True):
+        if group and (size or 0) > left:
+            yield group
+            group, left = [], READ_AT_ONCE
+        group.append(digest)
+        left -= size or 0
+    yield group
 
 
 def _record(digest: str, stored: StoredHash, size: int) -> StoredSession:
@@ -146,13 +183,16 @@ def _is_wanted(stored: StoredSession, user: str | None, query: Query) -> bool:
 def _clear_index(client: Client, site: Site) -> int:
     """Remove the entries of sessions that are gone or another user's; return how many."""
     removed = 0
-    pattern = _literal(site.keys.user("")) + b"*"
-    start = len(site.keys.user(""))
-    for key in client.scan(pattern, "zset"):
-        user = key[start:].decode("utf-8", "surrogatepass")
-        for digests in _batches(member.decode() for member in client.scan_index(key)):
-            found = dict(_read_heads(client, site, digests))
-            gone = [d for d in digests if d not in found or found[d].user != user]
+    for key in client.scan(_literal(site.keys.user("")) + b"*", "zset"):
+        for members in _batches(client.scan_index(key)):
+            digests = [member.decode() for member in members if _IS_DIGEST(member)]
+            users = {d: head.user for d, head in _read_heads(client, site, digests)}
+            named = {
+                digest.encode()
+                for digest, user in users.items()
+                if user is not None and site.keys.user(user) == key
+            }
+            gone = [member for member in members if member not in named]
             if gone:
                 (count,) = client.run([Call(("ZREM", key, *gone))])
                 removed += count
@@ -177,7 +217,9 @@ def _clear_sessions(client: Client, site: Site) -> tuple[int, int]:
 def _end(client: Client, site: Site, over: Sequence[tuple[str, StoredHash]]) -> int:
     # Unless a visit came between.
     answers = client.run(Unordered(delete_call(site, digest, head) for digest, head in over))
-    ended = [found for found, answer in zip(over, answers, strict=True) if answer is not None]
+    ended = [
+        found for found, answer in zip(over, answers, strict=True) if ended_text(answer) is not None
+    ]
     client.run(
         Unordered(
             unlisted_call(site, digest, head.user)
@@ -209,8 +251,9 @@ def _read_heads(
 ) -> Iterator[tuple[str, StoredHash]]:
     """Read what tells whether sessions are over and whose they are, and no other attribute."""
     calls = Unordered(Call(("HMGET", site.keys.session(d), *record.HEAD)) for d in digests)
+    now = time.time()
     for digest, values in zip(digests, client.run(calls), strict=True):
         fields = {n: v for n, v in zip(record.HEAD, values, strict=True) if v is not None}
-        stored = record.parse(fields, site.end_of)
+        stored = record.parse(record.as_listed(fields, now, HALF_DONE / 1000), site.end_of)
         if stored is not None:
             yield digest, stored

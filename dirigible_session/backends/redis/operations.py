@@ -1,11 +1,11 @@
 """What each operation of the Redis engine asks of the server, and what it makes of the answers.
 
 An operation is a generator: it yields the calls of one round trip and is sent their answers, so
-that the sync and the async path share every decision (:func:`redis_clients.drive`).
+that the sync and the async path share every decision (:func:`.client.drive`).
 
 In a cluster, a session and the index of its user's sessions are on different nodes, so no call
-can write both. The index is written first: it may name a session that is not there, which a
-reader finds out, but no session is there that it does not name.
+can write both. The index is written first: it may name a session that does not exist, which a
+reader finds out, but it names every session that does.
 """
 
 from __future__ import annotations
@@ -13,11 +13,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, cast
+from hashlib import sha1
+from typing import Any, NamedTuple, cast
 
 from django.contrib.auth import SESSION_KEY
 
-from dirigible_session.backends.mapping import NO_CHANGE, Delta, Texts, merged_times
+from dirigible_session.backends.mapping import (
+    NO_CHANGE,
+    Confidential,
+    Delta,
+    Texts,
+    merged_times,
+)
 from dirigible_session.backends.operations import Change, StoredData
 from dirigible_session.conf import conf
 from dirigible_session.exceptions import SessionConflict
@@ -28,9 +35,11 @@ from .record import NOTHING, UNLISTED, EndOf, Pairs, StoredHash
 from .scripts import DELETE, FORGET, LIST, MOVE, PUT_BACK, SAVE, Call, Operation, Unordered
 from .url import Keys
 
-#: How long the halves of a change of key are kept if it does not get to its end, in milliseconds.
+#: Milliseconds that the session is kept under its new key if a change of key breaks off.
 HALF_DONE = 60_000
-#: How often a change of key is tried again when rivals put the session back.
+#: Milliseconds that the old key says where the session is now: longer than any request takes.
+MOVED = 3_600_000
+#: How often what a rival gets in the way of is tried again.
 TRIES = 50
 #: The fields of the times that a session need not have.
 OPTIONAL_TIMES = ("interval", "authenticated")
@@ -49,7 +58,7 @@ class Site(NamedTuple):
     grace: int
 
 
-@dataclass
+@dataclass(repr=False)
 class Save:
     """What a call of the script SAVE writes."""
 
@@ -57,12 +66,34 @@ class Save:
     times: Times
     mode: str = "update"
     delta: Delta = NO_CHANGE
+    #: Fields of ours, each with its value, and those to remove.
     pairs: Pairs = field(default_factory=list)
     removed: Pairs = field(default_factory=list)
     #: What is known to be stored.
     stored: StoredHash = NOTHING
     #: Milliseconds that it is kept at most.
     most: int = FOR_GOOD
+    #: What a rival has stored of the attributes that have to be merged with it.
+    theirs: Texts = field(default_factory=dict)
+
+    @property
+    def guards(self) -> list[bytes | str]:
+        """The fields whose dicts must not have been changed, each with its text's SHA-1."""
+        found: list[bytes | str] = []
+        for name, text in self.delta.before.items():
+            known = self.theirs.get(name, text)
+            digest = sha1(known.encode(), usedforsecurity=False).hexdigest()
+            found += (record.field_of(name), digest)
+        return found
+
+    @property
+    def changed(self) -> Texts:
+        """The texts of the attributes to set: where a rival changed a dict, of both."""
+        if not self.theirs:
+            return self.delta.changed
+        return Confidential(
+            (name, self.delta.text_over(self.theirs.get(name), name)) for name in self.delta.changed
+        )
 
 
 def read(site: Site, digest: str) -> Operation[StoredHash | None]:
@@ -75,6 +106,18 @@ def read(site: Site, digest: str) -> Operation[StoredHash | None]:
         (answer,) = yield [Call((1, key), PUT_BACK)]
         fields = record.fields_of(answer)
     return record.parse(fields, site.end_of)
+
+
+def read_moved(site: Site, digest: str) -> Operation[StoredHash | None]:
+    """Read a session whose key other requests have changed, however often; None if it is gone."""
+    for _ in range(TRIES):
+        (answer,) = yield [Call(("HGETALL", site.keys.session(digest)))]
+        fields = record.fields_of(answer)
+        stored = record.parse(record.as_it_was(fields), site.end_of)
+        if stored is not None or b"moved_to" not in fields:
+            return stored
+        digest = fields[b"moved_to"].decode()
+    return None
 
 
 def has(site: Site, digest: str) -> Operation[bool]:
@@ -90,9 +133,13 @@ def insert(site: Site, digest: str, texts: Texts, times: Times) -> Operation[Sto
 
 def update(site: Site, digest: str, change: Change) -> Operation[StoredHash | None]:
     """Lay a change over what is stored; None if it is not there."""
+    if change.new_digest is not None:
+        return (yield from _change_key(site, digest, change, change.new_digest))
     stored = NOTHING if change.loaded is None else cast("StoredHash", change.loaded)
     if stored.error:
-        return (yield from _save(site, _replacement(digest, change.texts, change.times)))
+        save = _replacement(digest, change.texts, change.times)
+        save.mode = "mend"
+        return (yield from _save(site, save))
     save = Save(digest, change.times, delta=change.delta, stored=stored)
     for name in OPTIONAL_TIMES:
         value = getattr(change.times, name)
@@ -108,7 +155,7 @@ def update(site: Site, digest: str, change: Change) -> Operation[StoredHash | No
 def replace_if(
     site: Site, digest: str, found: StoredData, texts: Texts, times: Times
 ) -> Operation[bool]:
-    """Put other attributes and times in the place of what was found; False if it is no more."""
+    """Put other attributes and times in the place of what was found; False if it has changed."""
     save = _replacement(digest, texts, times)
     save.stored = cast("StoredHash", found)
     save.mode = f"if {save.stored.serial}"
@@ -116,21 +163,35 @@ def replace_if(
 
 
 def renew(site: Site, digest: str, loaded: StoredData, accessed: float) -> Operation[bool]:
-    """Record a later access, and no more; False if the session is not there."""
+    """Record a later access, and nothing else; False if the session is not there."""
     times = replace(loaded.times, accessed=accessed)
     save = Save(digest, times, stored=cast("StoredHash", loaded))
     return (yield from _save(site, save)) is not None
 
 
-def remove(site: Site, digest: str) -> Operation[None]:
-    """Delete a session and its entry in the index, if they are there."""
-    (user_text,) = yield [Call((1, site.keys.session(digest), "", ""), DELETE)]
-    yield from _unlist(site, digest, user_text)
+def remove(site: Site, digest: str, *, follows: bool = False) -> Operation[bool]:
+    """Delete a session and its entry in the index; return whether it was there.
+
+    ``follows``: also where its key was changed since.
+    """
+    for _ in range(TRIES):
+        (answer,) = yield [Call((1, site.keys.session(digest), "", ""), DELETE)]
+        if answer is None:
+            return False
+        is_ended, text = answer
+        if is_ended:
+            yield from _unlist(site, digest, text)
+            return True
+        if not follows:
+            return False
+        digest = text.decode()
+    return False
 
 
 def remove_if(site: Site, digest: str, found: StoredData) -> Operation[bool]:
     """Delete a session and its entry in the index; False if it is no longer what was found."""
-    (user_text,) = yield [delete_call(site, digest, cast("StoredHash", found))]
+    (answer,) = yield [delete_call(site, digest, cast("StoredHash", found))]
+    user_text = ended_text(answer)
     yield from _unlist(site, digest, user_text)
     return user_text is not None
 
@@ -140,13 +201,19 @@ def remove_all(site: Site, digests: Sequence[str]) -> Operation[set[str]]:
 
     Where the connection breaks before the answer, nobody may be given a digest.
     """
+    once = dict.fromkeys(digests)
     answers = yield Unordered(
-        Call((1, site.keys.session(digest), "", ""), DELETE) for digest in digests
+        Call((1, site.keys.session(digest), "", ""), DELETE) for digest in once
     )
-    ended = {d: text for d, text in zip(digests, answers, strict=True) if text is not None}
-    users = [(digest, record.user_of(text)) for digest, text in ended.items()]
+    texts = {d: ended_text(answer) for d, answer in zip(once, answers, strict=True)}
+    users = [(digest, record.user_of(text)) for digest, text in texts.items()]
     yield Unordered(unlisted_call(site, digest, user) for digest, user in users if user is not None)
-    return set(ended)
+    return {digest for digest, text in texts.items() if text is not None}
+
+
+def ended_text(answer: Any) -> bytes | None:
+    """Return what DELETE tells of the user of a session that it deleted; None if it did not."""
+    return answer[1] if answer is not None and answer[0] else None
 
 
 def _unlist(site: Site, digest: str, user_text: str | bytes | None) -> Operation[None]:
@@ -155,52 +222,50 @@ def _unlist(site: Site, digest: str, user_text: str | bytes | None) -> Operation
         yield [unlisted_call(site, digest, user)]
 
 
-def change_key(site: Site, digest: str, change: Change) -> Operation[StoredHash | None]:
+def _change_key(site: Site, digest: str, change: Change, new: str) -> Operation[StoredHash | None]:
     """Lay a change over what is stored and give it another digest; None if it is not there.
 
     The session is stored under its new digest, for a minute, then taken away from the old one,
-    whose answer tells what rivals wrote until then; only then the new one is kept for good and
-    the old one forgotten. If this breaks off in between, who comes with the old key puts the
-    session back as it was, and the new one goes by itself.
+    whose answer tells what rivals wrote until then. Only then is the new one kept for good, and
+    only the new digest is left of the old one. If this breaks off in between, a visitor who comes
+    with the old key puts the session back as it was, and the new one goes by itself.
     """
-    new = change.new_digest or ""
     creation = _creation(new, change.texts, change.times)
     creation.most = HALF_DONE
     written = yield from _save(site, creation)
     old_key = site.keys.session(digest)
     for _ in range(TRIES):
-        (answer,) = yield [Call((1, old_key, new, HALF_DONE), MOVE)]
-        fields = record.fields_of(answer)
-        if written is None or not fields:
-            yield from remove(site, new)
-            return None
-        # What has a last access is a session.
-        as_it_was = {**fields, b"accessed": fields[b"left"]}
-        moved = cast("StoredHash", record.parse(as_it_was, site.end_of))
-        written = yield from _settle(site, new, change, written, moved)
-        (is_forgotten,) = yield [Call((1, old_key), FORGET)]
-        if is_forgotten:
+        (answer,) = yield [Call((1, old_key, new, repr(time.time())), MOVE)]
+        moved = record.parse(record.as_it_was(record.fields_of(answer)), site.end_of)
+        if written is None or moved is None:
+            break
+        written = yield from _keep(site, new, change, written, moved)
+        (outcome,) = yield [Call((1, old_key, new, MOVED), FORGET)]
+        if outcome > 0:
             if moved.user is not None:
                 yield [unlisted_call(site, digest, moved.user)]
             return written
-    raise SessionConflict(TRIES)
+        if outcome < 0:
+            break
+    else:
+        raise SessionConflict(TRIES)
+    yield from remove(site, new)
+    return None
 
 
-def _settle(
+def _keep(
     site: Site, new: str, change: Change, written: StoredHash, moved: StoredHash
 ) -> Operation[StoredHash | None]:
     """Keep for good what has a new digest, with what rivals wrote under the old one."""
-    before = moved.times if change.loaded is None else change.loaded.times
-    texts = change.delta.laid_over(moved.texts)
-    times = merged_times(before, change.times, moved.times)
+    texts, times = change.texts, change.times
+    if not moved.error:
+        before = moved.times if change.loaded is None else change.loaded.times
+        texts = change.delta.laid_over(moved.texts)
+        times = merged_times(before, times, moved.times)
     save = Save(new, times, stored=written)
-    if not _is_same(texts, written.texts) or times != written.times:
+    if list(texts.items()) != list(written.texts.items()) or times != written.times:
         save = _replacement(new, texts, times)
     return (yield from _save(site, save))
-
-
-def _is_same(texts: Texts, others: Texts) -> bool:
-    return list(texts.items()) == list(others.items())
 
 
 def _creation(digest: str, texts: Texts, times: Times) -> Save:
@@ -216,21 +281,43 @@ def _replacement(digest: str, texts: Texts, times: Times) -> Save:
     save = _creation(digest, texts, times)
     save.mode, save.delta = "update", Delta(texts, clears=True)
     # Set again by the save where they are needed.
-    save.removed += (*OPTIONAL_TIMES, "listed")
+    save.removed += (*OPTIONAL_TIMES, "until", "listed")
     return save
 
 
 def _save(site: Site, save: Save) -> Operation[StoredHash | None]:
+    """Save until no rival changes a dict of this save in between; None if it is not there."""
+    for _ in range(TRIES):
+        calls, end, listed = _save_calls(site, save)
+        *_, answer = yield calls
+        if answer == 0:
+            return None
+        if answer == 1:
+            stored, delta = save.stored, save.delta
+            old_user_text = stored.text_after(NO_CHANGE, SESSION_KEY)
+            if old_user_text != stored.text_after(delta, SESSION_KEY):
+                yield from _unlist(site, save.digest, old_user_text)
+            return stored.after(delta, save.times, end, listed)
+        found = record.parse(record.fields_of(answer), site.end_of)
+        save.theirs = {} if found is None else found.texts
+        # Nor is it among the variables that an error report shows.
+        del answer
+    raise SessionConflict(TRIES)
+
+
+def _save_calls(
+    site: Site, save: Save
+) -> tuple[list[Call], float | None, tuple[float, str | None]]:
+    """Return what to call, when the session ends then, and what its index knows then."""
     now = time.time()
     stored, delta = save.stored, save.delta
     user_text = stored.text_after(delta, SESSION_KEY)
-    old_user_text = stored.text_after(NO_CHANGE, SESSION_KEY)
     end = record.end(stored.text_after(delta, EXPIRY_KEY), save.times, site.end_of)
     kept_until = record.kept_until(end, save.times)
     # Where a user's id was set, a rival may have removed it meanwhile, and the entry in the index.
     listed = UNLISTED if SESSION_KEY in delta.changed else stored.listed
     calls = []
-    pairs = [*record.pairs_of(delta.changed), *save.pairs]
+    pairs, removed = [*record.pairs_of(save.changed), *save.pairs], [*save.removed]
     user, is_too_long = _to_list(listed, user_text, kept_until, now)
     if user is not None:
         listed = (record.listed_until(kept_until, now), user_text)
@@ -239,14 +326,9 @@ def _save(site: Site, save: Save) -> Operation[StoredHash | None]:
     elif user_text is None and listed != UNLISTED:
         # Or who logs in later would be taken to be in the index still.
         listed = UNLISTED
-        save.removed.append("listed")
-    calls.append(_saved(site, save, pairs, now))
-    answers = yield calls
-    if not answers[-1]:
-        return None
-    if old_user_text != user_text:
-        yield from _unlist(site, save.digest, old_user_text)
-    return stored.after(delta, save.times, end, listed)
+        removed.append("listed")
+    calls.append(_saved(site, save, pairs, removed, now))
+    return calls, end, listed
 
 
 def _to_list(
@@ -263,8 +345,9 @@ def _to_list(
     return record.user_of(user_text), is_too_long
 
 
-def _saved(site: Site, save: Save, pairs: Pairs, now: float) -> Call:
-    removed = [*map(record.field_of, save.delta.removed), *save.removed]
+def _saved(site: Site, save: Save, pairs: Pairs, removed: Pairs, now: float) -> Call:
+    removed = [*map(record.field_of, save.delta.removed), *removed]
+    guards = save.guards
     timeout = conf.absolute_timeout
     rest = (
         repr(now),
@@ -275,7 +358,9 @@ def _saved(site: Site, save: Save, pairs: Pairs, now: float) -> Call:
         site.grace * 1000,
         "1" if save.delta.clears else "",
         len(removed),
+        len(guards) // 2,
         *removed,
+        *guards,
         *pairs,
     )
     key = site.keys.session(save.digest)

@@ -1,4 +1,4 @@
-"""Between a session and the fields of its hash: pure functions, see ``redis_scripts``."""
+"""A stored session and the fields of its hash: pure functions, see :mod:`.scripts`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.contrib.auth import SESSION_KEY
 from dirigible_session import lifecycle
 from dirigible_session.backends import mapping
 from dirigible_session.backends.mapping import NO_CHANGE, Delta, Texts
-from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, LAG, Times
+from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, LAG, SMALLEST_INTERVAL, Times
 from dirigible_session.stored import from_json
 
 #: Returns when a session with this data and these times ends; None: never.
@@ -21,11 +21,17 @@ Fields = Mapping[bytes, bytes]
 Pairs = list["bytes | str"]
 
 ATTRIBUTE = b"a:"
+#: Lua counts as far without rounding.
+MOST_CHANGES = 2**52
+#: Longer names of attributes are not kept in memory: visitors may choose them.
+LONGEST_KEPT_NAME = 100
 
 #: The fields that tell whose a session is and when it ends.
 HEAD = (
     b"created",
     b"accessed",
+    b"left",
+    b"moved_at",
     b"authenticated",
     b"interval",
     b"serial",
@@ -39,7 +45,7 @@ HEAD = (
 UNLISTED: tuple[float, str | None] = (0.0, None)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class StoredHash:
     """What Redis holds of one session."""
 
@@ -62,8 +68,8 @@ class StoredHash:
         placed = []
         for name, value in self.fields.items():
             if name[:2] == ATTRIBUTE:
-                place, _, text = value.partition(b" ")
-                placed.append((int(place), name_of(name), text.decode()))
+                place, text = _place_and_text(value)
+                placed.append((int(place), name_of(name), text))
         placed.sort()
         return {name: text for _, name, text in placed}
 
@@ -83,7 +89,7 @@ class StoredHash:
         if self.error:
             raise ValueError(self.error)
         value = self.fields.get(field_of(name))
-        return None if value is None else value.partition(b" ")[2].decode()
+        return None if value is None else _place_and_text(value)[1]
 
     def parsed(self) -> dict[str, Any]:
         """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
@@ -135,6 +141,13 @@ class StoredHash:
 NOTHING = StoredHash(Times(0.0, 0.0), None)
 
 
+def _place_and_text(value: bytes) -> tuple[bytes, str]:
+    place, space, text = value.partition(b" ")
+    if not (space and place.isdigit()):
+        raise ValueError("no place")
+    return place, text.decode()
+
+
 def user_of(text: str | bytes | None) -> str | None:
     """Return what a user is found by whose id has this JSON text; None: there is no user."""
     if not text:
@@ -146,11 +159,17 @@ def user_of(text: str | bytes | None) -> str | None:
         return None
 
 
-@lru_cache(maxsize=1024)
 def field_of(name: str) -> bytes:
     """Return the field of an attribute."""
+    return _kept_field(name) if len(name) <= LONGEST_KEPT_NAME else _field(name)
+
+
+def _field(name: str) -> bytes:
     # Any str can name one, half a surrogate pair too.
     return ATTRIBUTE + name.encode("utf-8", "surrogatepass")
+
+
+_kept_field = lru_cache(maxsize=1024)(_field)
 
 
 def name_of(field: bytes) -> str:
@@ -165,6 +184,24 @@ def fields_of(answer: Fields | list[bytes]) -> Fields:
     return answer
 
 
+def as_it_was(fields: Fields) -> Fields:
+    """Return the fields of a session as they were before a change of its key began."""
+    left = fields.get(b"left")
+    return fields if left is None or b"accessed" in fields else {**fields, b"accessed": left}
+
+
+def as_listed(fields: Fields, now: float, half_done: float) -> Fields:
+    """Return the fields as a reader takes them, if a change of key takes ``half_done`` seconds.
+
+    One that began longer ago has broken off, and the session is there until its client comes.
+    """
+    try:
+        is_broken_off = float(fields.get(b"moved_at", b"inf")) < now - half_done
+    except ValueError:
+        is_broken_off = True
+    return as_it_was(fields) if is_broken_off else fields
+
+
 def parse(fields: Fields, end_of: EndOf) -> StoredHash | None:
     """Return what a hash holds; None if it holds no session."""
     accessed = fields.get(b"accessed")
@@ -173,22 +210,38 @@ def parse(fields: Fields, end_of: EndOf) -> StoredHash | None:
     try:
         interval, authenticated = fields.get(b"interval"), fields.get(b"authenticated")
         times = Times(
-            float(fields[b"created"]),
-            float(accessed),
-            None if interval is None else int(interval),
-            None if authenticated is None else float(authenticated),
+            _seconds(fields[b"created"]),
+            _seconds(accessed),
+            None if interval is None else _number(interval, -SMALLEST_INTERVAL),
+            None if authenticated is None else _seconds(authenticated),
         )
         stored = StoredHash(
             times,
             None,
             fields,
-            serial=int(fields.get(b"serial", 0)),
+            serial=_number(fields.get(b"serial", b"0"), MOST_CHANGES),
             listed=_listed(fields.get(b"listed")),
         )
-        stored.expires = end(stored.text_of(EXPIRY_KEY), times, end_of)
-    except (KeyError, ValueError) as error:
+        expiry = _expiry(stored.text_of(EXPIRY_KEY))
+        lifecycle.check_expiry(expiry)
+        stored.expires = end_of(expiry, times)
+    except (LookupError, OverflowError, ValueError) as error:
         return StoredHash(Times(0.0, 0.0), None, error=damage(error))
     return stored
+
+
+def _seconds(value: bytes) -> float:
+    seconds = float(value)
+    if not lifecycle.is_seconds(seconds):
+        raise ValueError("not a time")
+    return seconds
+
+
+def _number(value: bytes, largest: int) -> int:
+    number = int(value)
+    if abs(number) > largest:
+        raise ValueError("too large")
+    return number
 
 
 def _listed(value: bytes | None) -> tuple[float, str | None]:

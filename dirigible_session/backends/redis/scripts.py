@@ -5,7 +5,9 @@ attributes were first set, a space, its JSON text. The other fields are ours: ``
 ``accessed`` and ``authenticated`` (the last login, if there was one) in seconds since the epoch,
 ``interval``, ``until`` (the end, if that is a fixed date), ``listed`` (until when the index of a
 user's sessions knows it, a space, the JSON text of that user's id), and ``serial``, which grows
-with every change and gives out the places. A session is there if ``accessed`` is.
+with every change and gives out the places. A session is there if ``accessed`` is. One whose key is
+being changed has ``left`` in its place, with ``moved_to`` (the digest of the new key) and
+``moved_at``; of one whose key was changed, ``moved_to`` is left for a while.
 
 Every script can be run a second time with the same outcome, since a connection that breaks does
 not tell whether the script ran.
@@ -73,11 +75,13 @@ Operation = Generator[Sequence[Call], list[Any], T]
 #: Create or change a session, record its access, and let it expire when it ends.
 #:
 #: KEYS: the session. ARGV: ``create``, ``again`` (create, where a first try may have done it),
-#: ``update``, or ``if`` and the serial that it must still have; now; last access; the interval of
-#: a session that has none of its own; the absolute timeout or ""; the milliseconds that it is kept
-#: at most, and those that it is kept once it is over; "1" if all attributes go first; how many
-#: fields to remove, these fields; then fields to set, each with its value. Returns 1, or 0 if the
-#: session is (not) there.
+#: ``update``, ``mend`` (what is stored is damaged: nothing of it counts), or ``if`` and the serial
+#: that it must still have; now; last access; the interval of a session that has none of its own;
+#: the absolute timeout or ""; the milliseconds that it is kept at most, and those that it is kept
+#: once it is over; "1" if all attributes go first; how many fields to remove; how many to guard;
+#: the fields to remove; the fields to guard, each with the SHA-1 of the text that a dict in it must
+#: still have; then fields to set, each with its value. Returns 1; 0 if the session is (not) there;
+#: all fields with their values, and nothing is done, if a guarded one has another dict.
 SAVE = Script("""\
 local key, mode, now, accessed = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local function head()
@@ -85,30 +89,39 @@ local function head()
     'accessed', 'serial', 'created', 'until', 'a:_session_expiry', 'authenticated')
 end
 local found = head()
-if mode == 'update' then
+if mode == 'update' or mode == 'mend' then
   if not found[1] then return 0 end
 elseif mode == 'create' or mode == 'again' then
   if found[1] and not (mode == 'again' and found[1] == accessed) then return 0 end
 elseif not found[1] or mode ~= 'if ' .. (found[2] or '0') then
   return 0
 end
-if found[1] and (tonumber(found[1]) or 0) > tonumber(accessed) then accessed = found[1] end
+local last = 10 + tonumber(ARGV[9])
+local guarded = last + 2 * tonumber(ARGV[10])
+for i = last + 1, guarded, 2 do
+  local old = redis.call('HGET', key, ARGV[i])
+  local text = old and string.match(old, '^%d+ ({.*)$')
+  if text and redis.sha1hex(text) ~= ARGV[i + 1] then return redis.call('HGETALL', key) end
+end
+if mode ~= 'mend' and found[1] and (tonumber(found[1]) or 0) > tonumber(accessed) then
+  accessed = found[1]
+end
 
-local last = 9 + tonumber(ARGV[9])
-local is_changed, is_other_head = false, last > 9
+local is_changed, is_other_head = false, last > 10
 if ARGV[8] == '1' then
   is_changed, is_other_head = true, true
   for _, field in ipairs(redis.call('HKEYS', key)) do
     if string.sub(field, 1, 2) == 'a:' then redis.call('HDEL', key, field) end
   end
 end
-for i = 10, last do
+for i = 11, last do
   is_changed = true
   redis.call('HDEL', key, ARGV[i])
 end
 local serial = tonumber(found[2]) or 0
+if not (serial >= 0 and serial < 2 ^ 52) or serial % 1 ~= 0 then serial = 0 end
 local place, sets = serial, {'accessed', accessed}
-for i = last + 1, #ARGV, 2 do
+for i = guarded + 1, #ARGV, 2 do
   local field, value = ARGV[i], ARGV[i + 1]
   if string.sub(field, 1, 2) == 'a:' then
     local old = found[1] and redis.call('HGET', key, field)
@@ -142,8 +155,9 @@ local ends = tonumber(accessed) + tonumber(ARGV[4])
 if expiry and tonumber(expiry) and tonumber(expiry) ~= 0 then
   ends = tonumber(accessed) + tonumber(expiry)
 elseif expiry and string.sub(expiry, 1, 1) == '"' and found[4] then
-  ends = tonumber(found[4])
+  ends = tonumber(found[4]) or ends
 end
+if ends ~= ends then ends = tonumber(accessed) + tonumber(ARGV[4]) end
 if ARGV[5] ~= '' then
   local began = tonumber(found[6] or found[3]) or now
   ends = math.min(ends, began + tonumber(ARGV[5]))
@@ -157,31 +171,33 @@ return 1
 #: Delete a session, if it is still as it was read.
 #:
 #: KEYS: the session. ARGV: the ``serial`` and the ``accessed`` that it must still have, "" for
-#: any. Returns the id of the session's user as the JSON text that is stored, "" if nobody is logged
-#: in, and nil if there was no session or, with nothing deleted, if it is not as it was read.
+#: any. Returns 1 and the JSON text of the id of the session's user, "" if nobody was logged in; 0
+#: and the digest that the session has now, if its key was changed; and nil, if there is nothing or,
+#: with nothing deleted, if it is not as it was read.
 DELETE = Script("""\
-local found = redis.call('HMGET', KEYS[1], 'accessed', 'serial', 'a:_auth_user_id', 'left')
-if ARGV[1] ~= '' and ARGV[1] ~= (found[2] or '0') then return nil end
-if ARGV[2] ~= '' and ARGV[2] ~= found[1] then return nil end
+local found = redis.call('HMGET', KEYS[1],
+  'accessed', 'left', 'serial', 'a:_auth_user_id', 'moved_to')
+local accessed = found[1] or found[2]
+if not accessed and found[5] then return {0, found[5]} end
+if ARGV[1] ~= '' and ARGV[1] ~= (found[3] or '0') then return nil end
+if ARGV[2] ~= '' and ARGV[2] ~= accessed then return nil end
 redis.call('DEL', KEYS[1])
-if not found[1] and not found[4] then return nil end
-return found[3] and string.match(found[3], '^%d+ (.*)$') or ''
+if not accessed then return nil end
+return {1, found[4] and string.match(found[4], '^%d+ (.*)$') or ''}
 """)
 
 #: Take a session away from its key, which changes: from now on it is not there any more.
 #:
-#: KEYS: the session. ARGV: the digest of its new key; milliseconds. What was stored is kept under
-#: the old key for so long, in a shape that is no session, until the request that changes the key
-#: calls FORGET. If it does not get there, PUT_BACK undoes this. Returns all fields with their
-#: values, none if the session is not there.
+#: KEYS: the session. ARGV: the digest of its new key; now. What was stored is kept under the old
+#: key, in a shape that is not a session, until the request that changes the key calls FORGET. If it
+#: does not get there, PUT_BACK undoes this, whenever the client comes. Returns all fields with
+#: their values, none if the session is not there or another request is about to move it.
 MOVE = Script("""\
-local found = redis.call('HMGET', KEYS[1], 'accessed', 'moved_to')
+local found = redis.call('HMGET', KEYS[1], 'accessed', 'left', 'moved_to')
 if found[1] then
-  local kept = redis.call('PTTL', KEYS[1])
-  redis.call('HSET', KEYS[1], 'moved_to', ARGV[1], 'left', found[1], 'kept', kept)
+  redis.call('HSET', KEYS[1], 'moved_to', ARGV[1], 'moved_at', ARGV[2], 'left', found[1])
   redis.call('HDEL', KEYS[1], 'accessed')
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-elseif found[2] ~= ARGV[1] then
+elseif not found[2] or found[3] ~= ARGV[1] then
   return {}
 end
 return redis.call('HGETALL', KEYS[1])
@@ -191,23 +207,27 @@ return redis.call('HGETALL', KEYS[1])
 #:
 #: KEYS: the session. Returns all fields with their values.
 PUT_BACK = Script("""\
-local found = redis.call('HMGET', KEYS[1], 'accessed', 'left', 'kept')
+local found = redis.call('HMGET', KEYS[1], 'accessed', 'left')
 if found[2] and not found[1] then
   redis.call('HSET', KEYS[1], 'accessed', found[2])
-  redis.call('HDEL', KEYS[1], 'moved_to', 'left', 'kept')
-  if tonumber(found[3]) > 0 then
-    redis.call('PEXPIRE', KEYS[1], found[3])
-  else
-    redis.call('PERSIST', KEYS[1])
-  end
+  redis.call('HDEL', KEYS[1], 'moved_to', 'moved_at', 'left')
 end
 return redis.call('HGETALL', KEYS[1])
 """)
 
-#: Delete what MOVE took away. KEYS: the session. Returns 0 if it was put back meanwhile, else 1.
+#: Delete what MOVE took away, and leave the digest that the session has now.
+#:
+#: KEYS: the session. ARGV: the digest of its new key; the milliseconds that this is kept. Returns
+#: 1; 0 if the session was put back meanwhile; -1 if it was ended.
 FORGET = Script("""\
-if redis.call('HEXISTS', KEYS[1], 'accessed') == 1 then return 0 end
-redis.call('DEL', KEYS[1])
+local found = redis.call('HMGET', KEYS[1], 'accessed', 'left', 'moved_to')
+if found[1] then return 0 end
+if found[3] ~= ARGV[1] then return -1 end
+if found[2] then
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], 'moved_to', ARGV[1])
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
 return 1
 """)
 

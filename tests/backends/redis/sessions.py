@@ -33,3 +33,8 @@ def content(key: str) -> dict[str, Any]:
 
 def listed(**query: Any) -> list[Any]:
     return list(type(store()).list_stored(Query(now=time.time(), **query)))
+
+
+def is_pointer(client: Any, name: bytes) -> bool:
+    """Return whether a key only tells where a session is whose key was changed."""
+    return client.type(name) == b"hash" and client.hkeys(name) == [b"moved_to"]

@@ -139,14 +139,15 @@ class TestAFunctionOfOnesOwn:
 
 
 class TestInstrumentation:
+    @pytest.mark.parametrize("is_proxy", [False, True], ids=["Sentry", "OpenTelemetry"])
     def test_sees_every_call(
-        self, redis_server: Any, api: Api, monkeypatch: pytest.MonkeyPatch
+        self, redis_server: Any, api: Api, monkeypatch: pytest.MonkeyPatch, is_proxy: bool
     ) -> None:
         key = new(a=1)
         # The server knows all scripts from here on.
         store(new(_auth_user_id="6")).flush()
         with monkeypatch.context() as patch:
-            seen = instrumented(patch)
+            seen = instrumented(patch, is_proxy=is_proxy)
             session = loaded(key)
             assert seen == ["HGETALL"]
             del seen[:]

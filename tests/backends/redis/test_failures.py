@@ -12,14 +12,16 @@ import redis
 import redis.asyncio
 from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends.base import UpdateError
+from django.core.management import call_command
 
 from dirigible_session.backends.redis.client import AsyncClient, Client, clients
+from dirigible_session.backends.redis.operations import HALF_DONE
 from dirigible_session.exceptions import StoreUnavailable
 from tests.redis_servers import Server, running, until
 from tests.stores import Api
 
 from .proxy import Proxy
-from .sessions import content, listed, loaded, new, store
+from .sessions import content, is_pointer, listed, loaded, new, store
 
 TIMEOUT = 0.3
 
@@ -257,6 +259,92 @@ class TestAChangeOfKeyThatBreaksOff:
         assert api.load(store(key)) == {}
         assert not api.exists(store(), key)
 
+    @pytest.mark.parametrize("answered", [1, 2])
+    def test_heals_whenever_the_client_comes(
+        self, server: Server, api: Api, monkeypatch: pytest.MonkeyPatch, answered: int
+    ) -> None:
+        key = new(a=1, _auth_user_id="7")
+        session = loaded(key)
+        name = f"dirigible:session:{session.digest}"
+        kept = server.redis.pttl(name)
+        stall_after(monkeypatch, answered)
+        with pytest.raises(StoreUnavailable):
+            api.cycle_key(session)
+        monkeypatch.undo()
+        assert not server.redis.hexists(name, "accessed")
+        assert server.redis.pttl(name) > kept - 60_000
+        assert dict(api.items(store(key))) == {"a": 1, "_auth_user_id": "7"}
+        assert server.redis.hexists(name, "accessed")
+        assert not server.redis.hexists(name, "moved_at")
+
+    def test_is_a_session_like_any_for_those_who_end_it(
+        self, server: Server, api: Api, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        key = new(a=1, _auth_user_id="7")
+        session = loaded(key)
+        stall_after(monkeypatch, 2)
+        with pytest.raises(StoreUnavailable):
+            api.cycle_key(session)
+        monkeypatch.undo()
+        # A minute is more than a change of key takes: after it, the new one is gone by itself.
+        (other,) = [
+            d.decode()[-40:]
+            for d in server.redis.keys("*session:*")
+            if session.digest.encode() not in d
+        ]
+        server.redis.delete(f"dirigible:session:{other}")
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + HALF_DONE / 1000 + 1)
+        (found,) = listed(user_id="7")
+        assert found.digest == session.digest
+        assert found.data == {"a": 1, "_auth_user_id": "7"}
+        call_command("clearsessions")
+        assert len(listed(user_id="7")) == 1
+        assert type(session).end_stored([found.digest]) == {found.digest}
+        assert api.load(store(key)) == {}
+
+    def test_is_not_listed_beside_the_new_one_while_it_is_under_way(
+        self, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        key = new(a=1, _auth_user_id="7")
+        seen = []
+        run = Client.run
+
+        def look(client: Any, calls: Any) -> Any:
+            answers = run(client, calls)
+            with monkeypatch.context() as patch:
+                patch.setattr(Client, "run", run)
+                seen.append(len(listed(user_id="7")))
+            return answers
+
+        monkeypatch.setattr(Client, "run", look)
+        store(key).cycle_key()
+        # Loaded, copied, moved, kept, forgotten, no longer in the index.
+        assert seen == [1, 2, 1, 1, 1, 1]
+
+    def test_ends_where_the_session_is_ended_meanwhile(
+        self, server: Server, api: Api, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        key = new(a=1, _auth_user_id="7")
+        session = loaded(key)
+        run = Client.run
+        trips = []
+
+        def end(client: Any, calls: Any) -> Any:
+            answers = run(client, calls)
+            trips.append(calls)
+            if len(trips) == 3:
+                monkeypatch.setattr(Client, "run", run)
+                assert type(session).end_stored([session.digest]) == {session.digest}
+            return answers
+
+        monkeypatch.setattr(Client, "run", end)
+        session.cycle_key()
+        with pytest.raises(UpdateError):
+            session.save()
+        assert listed() == []
+        assert server.redis.keys() == []
+
 
 def stall_after(monkeypatch: pytest.MonkeyPatch, answered: int) -> None:
     """Let the server's answers get lost after so many, each of them done."""
@@ -292,7 +380,9 @@ class TestALostScriptCache:
             session["_auth_user_id"] = "7"
             session[step] = 1
             getattr(api, step)(session)
-        assert server.redis.dbsize() == 0
+        # Of the session that was ended, there is only where it had been before.
+        (name,) = server.redis.keys()
+        assert is_pointer(server.redis, name)
 
     def test_a_touch_goes_on(self, server: Server, api: Api) -> None:
         session = loaded(new(_auth_user_id="7"))

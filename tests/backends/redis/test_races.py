@@ -18,7 +18,7 @@ from dirigible_session.backends.redis import operations
 from dirigible_session.backends.redis.scripts import PUT_BACK, Call
 from dirigible_session.exceptions import SessionConflict
 
-from .sessions import new, store
+from .sessions import content, is_pointer, new, store
 
 UPDATES = 400
 RACES = 1000
@@ -53,6 +53,23 @@ def test_400_updates_by_many_threads_are_all_kept(threads: int) -> None:
         for done in [pool.submit(update, name) for name in names]:
             done.result()
     assert set(store(key).keys()) == {"start", *names}
+
+
+@pytest.mark.usefixtures("redis_anywhere")
+def test_400_entries_that_8_threads_put_into_one_dict_are_all_kept() -> None:
+    key = new(cart={"lines": {}})
+
+    def put(name: str) -> None:
+        session = store(key)
+        session["cart"]["lines"][name] = 1
+        session.modified = True
+        session.save()
+
+    names = [f"n{number}" for number in range(UPDATES)]
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(put, name) for name in names]:
+            done.result()
+    assert store(key)["cart"] == {"lines": dict.fromkeys(names, 1)}
 
 
 @pytest.mark.usefixtures("redis_anywhere")
@@ -206,16 +223,14 @@ def test_a_write_in_the_middle_of_a_change_of_key_is_kept_or_refused(
 
     monkeypatch.setattr(client, "run", run_late)
     session.cycle_key()
-    content = dict(store(session.session_key).items())
+    kept = content(session.session_key)
     if rounds == 1:
-        assert content == {"a": "rival", "theirs": 1, "mine": 1}
-        assert list(content) == ["a", "theirs", "mine"]
+        assert kept == {"a": "rival", "theirs": 1, "mine": 1}
+        assert list(kept) == ["a", "theirs", "mine"]
     else:
         assert refused == [True]
-        assert content == {"a": 1, "b": 1, "mine": 1}
-    assert not redis_anywhere.redis.exists(
-        f"{client.where.keys.prefix}session:{handles.digest(key)}"
-    )
+        assert kept == {"a": 1, "b": 1, "mine": 1}
+    assert is_pointer(client.redis, client.where.keys.session(handles.digest(key)))
 
 
 def test_a_visit_in_the_middle_of_a_change_of_key_finds_the_session_and_loses_nothing(
@@ -243,9 +258,59 @@ def test_a_visit_in_the_middle_of_a_change_of_key_finds_the_session_and_loses_no
     session.cycle_key()
     assert dict(store(session.session_key).items()) == {"a": 1, "theirs": 1, "mine": 1}
     assert dict(session.items()) == {"a": 1, "theirs": 1, "mine": 1}
-    assert not redis_anywhere.redis.exists(
-        f"{client.where.keys.prefix}session:{handles.digest(key)}"
-    )
+    assert is_pointer(client.redis, client.where.keys.session(handles.digest(key)))
+
+
+@pytest.mark.parametrize("rivals", [0, 1, 3])
+def test_a_dict_is_merged_in_one_more_round_trip_for_each_rival(
+    redis_server: Any, monkeypatch: pytest.MonkeyPatch, rivals: int
+) -> None:
+    key = new(cart={"tea": 1}, other={"a": 1})
+    session = store(key)
+    session["cart"]["mine"] = 1
+    run = redis_server.run
+    trips = []
+
+    def run_late(calls: Any) -> Any:
+        trips.append(calls)
+        if len(trips) <= rivals:
+            with monkeypatch.context() as patch:
+                patch.setattr(redis_server, "run", run)
+                rival = store(key)
+                rival["cart"][f"rival{len(trips)}"] = 1
+                # Not merged with anything, so nothing to wait for.
+                rival["other"]["b"] = 2
+                rival.save()
+        return run(calls)
+
+    monkeypatch.setattr(redis_server, "run", run_late)
+    session.save()
+    assert len(trips) == 1 + rivals
+    monkeypatch.undo()
+    theirs = {f"rival{number + 1}": 1 for number in range(rivals)}
+    assert content(key)["cart"] == {"tea": 1, "mine": 1} | theirs
+
+
+def test_a_dict_that_rivals_change_without_end_is_a_conflict(
+    redis_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = new(cart={})
+    session = store(key)
+    session["cart"]["mine"] = 1
+    run = redis_server.run
+    monkeypatch.setattr(operations, "TRIES", 3)
+
+    def run_late(calls: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(redis_server, "run", run)
+            rival = store(key)
+            rival["cart"][f"rival{len(rival['cart'])}"] = 1
+            rival.save()
+        return run(calls)
+
+    monkeypatch.setattr(redis_server, "run", run_late)
+    with pytest.raises(SessionConflict, match="3 times"):
+        session.save()
 
 
 def test_a_change_of_key_that_is_always_undone_says_so(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,12 +15,13 @@ from django.contrib.sessions.backends.base import UpdateError
 from django.core.management import call_command
 
 from dirigible_session import handles
-from dirigible_session.backends.redis.listing import BATCH
+from dirigible_session.backends.redis import record
+from dirigible_session.backends.redis.listing import BATCH, READ_AT_ONCE
 from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, LAG, Times
 from dirigible_session.stored import Query
 from tests.stores import Api
 
-from .sessions import content, listed, loaded, new, store
+from .sessions import content, is_pointer, listed, loaded, new, store
 
 HOUR = 60 * 60
 DAY = 24 * HOUR
@@ -33,7 +36,9 @@ class Redis:
         self.redis = client.redis
 
     def names(self) -> set[bytes]:
-        return set(self.redis.scan_iter(match=f"{self.keys.prefix}*", count=1000))
+        """Return the keys of ours, but for what tells where a session is now."""
+        found = set(self.redis.scan_iter(match=f"{self.keys.prefix}*", count=1000))
+        return {name for name in found if not is_pointer(self.redis, name)}
 
     def hash(self, key: str) -> dict[bytes, bytes]:
         return self.redis.hgetall(self.keys.session(handles.digest(key)))
@@ -417,11 +422,38 @@ class TestListing:
             read.extend(calls)
             return run(calls)
 
+        def count() -> int:
+            return sum(call.args[0] == "HGETALL" for call in read)
+
         monkeypatch.setattr(redis.client, "run", watched)
         sessions = type(store()).list_stored(Query(now=time.time()))
         next(sessions)
-        assert len(read) == BATCH
+        assert count() == BATCH
         assert len(list(sessions)) == 3 * BATCH - 1
+
+    def test_holds_no_more_bytes_than_it_says(self, redis: Redis) -> None:
+        size = 2**20
+        for number in range(40):
+            new(n=number, text="x" * size)
+        sessions = type(store()).list_stored(Query(now=time.time()))
+        gc.collect()
+        tracemalloc.start()
+        try:
+            count = 0
+            for stored in sessions:
+                assert len(stored.data["text"]) == size
+                count += 1
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert count == 40
+        # The answers, and one session as bytes, as text and parsed.
+        assert peak < 3 * READ_AT_ONCE
+
+    def test_gives_a_session_that_is_larger_than_that(self, redis: Redis) -> None:
+        for number in range(3):
+            new(n=number, text="x" * (READ_AT_ONCE + 1))
+        assert sorted(found.data["n"] for found in listed()) == [0, 1, 2]
 
     def test_by_a_prefix_of_the_digest(self, redis: Redis) -> None:
         keys = [new(n=number) for number in range(40)]
@@ -611,3 +643,11 @@ class TestALogin:
         assert loaded(session.session_key).times.authenticated == login
         api.cycle_key(session)
         assert loaded(session.session_key).times.authenticated == login
+
+
+def test_long_names_of_attributes_are_not_kept_in_memory(redis: Redis) -> None:
+    record._kept_field.cache_clear()
+    name = "x" * 1_000_000
+    key = new(**{name: 1, "short": 1})
+    assert content(key) == {name: 1, "short": 1}
+    assert record._kept_field.cache_info().currsize <= 3
