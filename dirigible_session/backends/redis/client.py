@@ -29,6 +29,7 @@ try:
         Library,
         aclose_pool,
         close_pool,
+        is_cluster,
         is_instrumented,
         is_instrumented_async,
         make_client,
@@ -178,6 +179,28 @@ class Client:
         """Walk the keys of a kind (``hash``, ``zset``) on all nodes; one may come twice."""
         with explained(self.where):
             yield from self.redis.scan_iter(match=match, count=SCAN_COUNT, _type=kind)
+
+    def scan_page(self, place: str, match: bytes, kind: str) -> tuple[str, list[bytes]]:
+        """Return one answer of SCAN, and the place where the next one goes on; "" after the last.
+
+        ``place``: "" for the first; else a node, by its name, and the cursor there.
+        """
+        with explained(self.where):
+            client = self.redis
+            options: dict[str, Any] = {"match": match, "count": SCAN_COUNT, "_type": kind}
+            if not is_cluster(client):
+                cursor, found = client.scan(int(place or 0), **options)
+                return (str(cursor) if cursor else ""), found
+            name, _, cursor = place.partition(" ")
+            nodes = {node.name: node for node in client.get_primaries()}
+            # Where that node has left the cluster, the next one is begun with.
+            name, *others = [n for n in sorted(nodes) if n >= name]
+            start = int(cursor or 0) if place.startswith(f"{name} ") else 0
+            cursors, found = client.scan(start, target_nodes=nodes[name], **options)
+            cursor = cursors[name]
+            if cursor:
+                return f"{name} {cursor}", found
+            return (f"{others[0]} 0" if others else ""), found
 
     def scan_index(self, key: bytes) -> Iterator[bytes]:
         """Walk the members of a sorted set; one may come twice."""

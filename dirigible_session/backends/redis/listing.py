@@ -60,9 +60,10 @@ class RedisListing(ABC):
         client = clients.of_process()
         if query.user_id is not None:
             query = replace(query, user_id=indexed_user(query.user_id))
-        for digests in _batches(_digests(client, site, query)):
-            for stored, user in _read(client, site, digests):
+        for positions in _positions(client, site, query):
+            for stored, user in _read(client, site, [*positions]):
                 if _is_wanted(stored, user, query):
+                    stored.position = positions[stored.digest]
                     yield stored
 
     @classmethod
@@ -97,27 +98,54 @@ def _batches(items: Iterable[T]) -> Iterator[list[T]]:
         yield batch
 
 
-def _digests(client: Client, site: Site, query: Query) -> Iterator[str]:
-    if len(query.digest_prefix) == DIGEST_LENGTH:
-        yield query.digest_prefix
+def _positions(client: Client, site: Site, query: Query) -> Iterator[dict[str, str]]:
+    """Walk the digests that may be wanted, some at a time, each with its position.
+
+    Where they are known beforehand, a digest is its own position. Else it is the place in a SCAN
+    and, since an answer holds several, the digest, by which they are sorted.
+    """
+    digests = _named(client, site, query)
+    if digests is not None:
+        for batch in _batches(d for d in sorted(digests) if d > (query.after or "")):
+            yield {digest: digest for digest in batch}
+        return
+    start, pattern = site.keys.session(""), _literal(site.keys.session(query.digest_prefix)) + b"*"
+    if query.after is None:
+        for batch in _batches(_scanned(start, client.scan(pattern, "hash"))):
+            yield dict.fromkeys(batch, "")
+        return
+    place, _, passed = query.after.rpartition("/")
+    while True:
+        following, keys = client.scan_page(place, pattern, "hash")
+        found = sorted({digest for digest in _scanned(start, keys) if digest > passed})
+        for batch in _batches(found):
+            yield {digest: f"{place}/{digest}" for digest in batch}
+        if not following:
+            return
+        place, passed = following, ""
+        query.pause(f"{place}/")
+
+
+def _named(client: Client, site: Site, query: Query) -> set[str] | None:
+    """Return the digests that the query names or an index knows; None: no other than by a walk."""
+    if query.digests is not None:
+        digests = set(query.digests)
+    elif len(query.digest_prefix) == DIGEST_LENGTH:
+        digests = {query.digest_prefix}
     elif query.user_id is not None:
-        # What comes twice is remembered here: a user has a handful of sessions, not millions.
-        seen = set()
-        for member in client.scan_index(site.keys.user(query.user_id)):
-            digest = member.decode(errors="replace")
-            if digest.startswith(query.digest_prefix) and digest not in seen:
-                seen.add(digest)
-                yield digest
+        # A user has a handful of sessions, not millions.
+        members = client.scan_index(site.keys.user(query.user_id))
+        digests = {member.decode(errors="replace") for member in members}
     else:
-        yield from _scanned(client, site, query.digest_prefix)
+        return None
+    return {digest for digest in digests if digest.startswith(query.digest_prefix)}
 
 
-def _scanned(client: Client, site: Site, digest_prefix: str = "") -> Iterator[str]:
-    start = len(site.keys.session(""))
-    pattern = _literal(site.keys.session(digest_prefix)) + b"*"
-    for key in client.scan(pattern, "hash"):
-        if _IS_DIGEST(key[start:]):
-            yield key[start:].decode()
+def _scanned(start: bytes, keys: Iterable[bytes]) -> Iterator[str]:
+    """Give the digests of sessions among keys that begin with ``start``."""
+    for key in keys:
+        if _IS_DIGEST(key[len(start) :]):
+            yield key[len(start) :].decode()
 
 
 def _literal(key: bytes) -> bytes:
@@ -202,7 +230,8 @@ def _clear_index(client: Client, site: Site) -> int:
 def _clear_sessions(client: Client, site: Site) -> tuple[int, int]:
     """Delete sessions that are over, and see that the index knows the others; return counts."""
     ended = added = 0
-    for digests in _batches(_scanned(client, site)):
+    start = site.keys.session("")
+    for digests in _batches(_scanned(start, client.scan(_literal(start) + b"*", "hash"))):
         now = time.time()
         over: list[tuple[str, StoredHash]] = []
         live: list[tuple[str, StoredHash]] = []

@@ -267,9 +267,7 @@ def end(expiry_text: str | None, times: Times, end_of: EndOf) -> float | None:
 
 
 def _expiry(text: str | None) -> dict[str, Any]:
-    data = {} if text is None else {EXPIRY_KEY: from_json(text)}
-    lifecycle.check_expiry(data)
-    return data
+    return {} if text is None else {EXPIRY_KEY: from_json(text)}
 
 
 def kept_until(end: float | None, times: Times) -> float:
