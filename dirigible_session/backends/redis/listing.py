@@ -18,7 +18,6 @@ from dirigible_session.stored import Query, StoredSession
 from . import record
 from .client import Client, clients, drive
 from .operations import (
-    HALF_DONE,
     Site,
     delete_call,
     ended_text,
@@ -27,7 +26,7 @@ from .operations import (
     unlisted_call,
 )
 from .record import StoredHash
-from .scripts import Call, Unordered
+from .scripts import READ, Call, Unordered
 
 logger = logging.getLogger("dirigible_session")
 
@@ -155,39 +154,20 @@ def _literal(key: bytes) -> bytes:
 def _read(
     client: Client, site: Site, digests: Sequence[str]
 ) -> Iterator[tuple[StoredSession, str | None]]:
-    for group in _groups(client, site, digests):
-        now = time.time()
-        calls = Unordered(Call(("HGETALL", site.keys.session(digest))) for digest in group)
-        answers = client.run(calls)
-        # Each is let go of before the next is parsed.
-        answers.reverse()
-        for digest in group:
-            fields = record.fields_of(answers.pop())
-            size = record.size_of(fields)
-            stored = record.parse(record.as_listed(fields, now, HALF_DONE / 1000), site.end_of)
-            if stored is not None:
-                yield _record(digest, stored, size), stored.user
-
-
-def _groups(client: Client, site: Site, digests: Sequence[str]) -> Iterator[list[str]]:
-    """Divide sessions into groups that are small enough to be read at once."""
-    if len(digests) == 1:
-        yield [*digests]
-        return
-    sizes = client.run(
-        Unordered(
-            Call(("MEMORY USAGE", site.keys.session(digest), "SAMPLES", 0)) for digest in digests
-        )
-    )
-    group: list[str] = []
-    left = READ_AT_ONCE
-    for digest, size in zip(digests, sizes, strict=True):
-        if group and (size or 0) > left:
-            yield group
-            group, left = [], READ_AT_ONCE
-        group.append(digest)
-        left -= size or 0
-    yield group
+    now, share = time.time(), READ_AT_ONCE // len(digests)
+    calls = Unordered(Call((1, site.keys.session(digest), share), READ) for digest in digests)
+    answers = client.run(calls)
+    # Each is let go of before the next is parsed.
+    answers.reverse()
+    for digest in digests:
+        answer = answers.pop()
+        if isinstance(answer, int):
+            # Larger than its share, so it is read by itself.
+            (answer,) = client.run([Call(("HGETALL", site.keys.session(digest)))])
+        fields = record.fields_of(answer)
+        stored = record.parse(record.as_listed(fields, now), site.end_of)
+        if stored is not None:
+            yield _record(digest, stored, record.size_of(fields)), stored.user
 
 
 def _record(digest: str, stored: StoredHash, size: int) -> StoredSession:
@@ -283,6 +263,6 @@ def _read_heads(
     now = time.time()
     for digest, values in zip(digests, client.run(calls), strict=True):
         fields = {n: v for n, v in zip(record.HEAD, values, strict=True) if v is not None}
-        stored = record.parse(record.as_listed(fields, now, HALF_DONE / 1000), site.end_of)
+        stored = record.parse(record.as_listed(fields, now), site.end_of)
         if stored is not None:
             yield digest, stored

@@ -31,12 +31,10 @@ from dirigible_session.exceptions import SessionConflict
 from dirigible_session.lifecycle import EXPIRY_KEY, Times
 
 from . import record
-from .record import NOTHING, UNLISTED, EndOf, Pairs, StoredHash
+from .record import HALF_DONE, NOTHING, UNLISTED, EndOf, Pairs, StoredHash
 from .scripts import DELETE, FORGET, LIST, MOVE, PUT_BACK, SAVE, Call, Operation, Unordered
 from .url import Keys
 
-#: Milliseconds that the session is kept under its new key if a change of key breaks off.
-HALF_DONE = 60_000
 #: Milliseconds that the old key says where the session is now: longer than any request takes.
 MOVED = 3_600_000
 #: How often what a rival gets in the way of is tried again.
@@ -231,7 +229,7 @@ def _change_key(site: Site, digest: str, change: Change, new: str) -> Operation[
     with the old key puts the session back as it was, and the new one goes by itself.
     """
     creation = _creation(new, change.texts, change.times)
-    creation.most = HALF_DONE
+    creation.most = HALF_DONE * 1000
     written = yield from _save(site, creation)
     old_key = site.keys.session(digest)
     for _ in range(TRIES):

@@ -21,6 +21,8 @@ Fields = Mapping[bytes, bytes]
 Pairs = list["bytes | str"]
 
 ATTRIBUTE = b"a:"
+#: Seconds after which a change of key has broken off if it has not got to its end.
+HALF_DONE = 60
 #: Lua counts as far without rounding.
 MOST_CHANGES = 2**52
 #: Longer names of attributes are not kept in memory: visitors may choose them.
@@ -190,13 +192,14 @@ def as_it_was(fields: Fields) -> Fields:
     return fields if left is None or b"accessed" in fields else {**fields, b"accessed": left}
 
 
-def as_listed(fields: Fields, now: float, half_done: float) -> Fields:
-    """Return the fields as a reader takes them, if a change of key takes ``half_done`` seconds.
+def as_listed(fields: Fields, now: float) -> Fields:
+    """Return the fields as a reader of many takes them.
 
-    One that began longer ago has broken off, and the session is there until its client comes.
+    While the key of a session is being changed, the session is the one that has the new key. A
+    change that began long ago has broken off, and the session waits for its client.
     """
     try:
-        is_broken_off = float(fields.get(b"moved_at", b"inf")) < now - half_done
+        is_broken_off = float(fields.get(b"moved_at", b"inf")) < now - HALF_DONE
     except ValueError:
         is_broken_off = True
     return as_it_was(fields) if is_broken_off else fields

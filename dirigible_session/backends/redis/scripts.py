@@ -168,6 +168,16 @@ redis.call('PEXPIRE', key, string.format('%.0f', left))
 return 1
 """)
 
+#: Read a session for a reader of many.
+#:
+#: KEYS: the session. ARGV: bytes. Returns all fields with their values, or the bytes that it takes,
+#: if these are more.
+READ = Script("""\
+local size = redis.call('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', '0')
+if size and size > tonumber(ARGV[1]) then return size end
+return redis.call('HGETALL', KEYS[1])
+""")
+
 #: Delete a session, if it is still as it was read.
 #:
 #: KEYS: the session. ARGV: the ``serial`` and the ``accessed`` that it must still have, "" for

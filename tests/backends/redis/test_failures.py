@@ -15,7 +15,7 @@ from django.contrib.sessions.backends.base import UpdateError
 from django.core.management import call_command
 
 from dirigible_session.backends.redis.client import AsyncClient, Client, clients
-from dirigible_session.backends.redis.operations import HALF_DONE
+from dirigible_session.backends.redis.record import HALF_DONE
 from dirigible_session.exceptions import StoreUnavailable
 from tests.redis_servers import Server, running, until
 from tests.stores import Api
@@ -294,7 +294,7 @@ class TestAChangeOfKeyThatBreaksOff:
         ]
         server.redis.delete(f"dirigible:session:{other}")
         now = time.time()
-        monkeypatch.setattr(time, "time", lambda: now + HALF_DONE / 1000 + 1)
+        monkeypatch.setattr(time, "time", lambda: now + HALF_DONE + 1)
         (found,) = listed(user_id="7")
         assert found.digest == session.digest
         assert found.data == {"a": 1, "_auth_user_id": "7"}

@@ -17,6 +17,7 @@ from django.core.management import call_command
 from dirigible_session import handles
 from dirigible_session.backends.redis import record
 from dirigible_session.backends.redis.listing import BATCH, READ_AT_ONCE
+from dirigible_session.backends.redis.scripts import READ
 from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, LAG, Times
 from dirigible_session.stored import Query
 from tests.stores import Api
@@ -266,6 +267,22 @@ class TestRoundTrips:
         session.touch(time.time() + 2 * interval / LAG)
         assert calls == [["EVALSHA"], ["EVALSHA"], ["EVALSHA", "EVALSHA"]]
 
+    def test_listing_the_sessions_of_a_user_takes_two(self, redis: Redis) -> None:
+        for number in range(9):
+            new(n=number, _auth_user_id="7")
+            new(n=number, _auth_user_id="8")
+        seen: list[Any] = []
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("run", "scan_index", "scan", "scan_page"):
+                whole = getattr(redis.client, name)
+                patch.setattr(
+                    redis.client,
+                    name,
+                    lambda *a, whole=whole, name=name: seen.append(name) or whole(*a),
+                )
+            assert len(listed(user_id="7", state="active")) == 9
+        assert seen == ["scan_index", "run"]
+
 
 class TestTheIndex:
     def test_names_the_live_sessions_of_a_user(self, redis: Redis, api: Api) -> None:
@@ -423,7 +440,7 @@ class TestListing:
             return run(calls)
 
         def count() -> int:
-            return sum(call.args[0] == "HGETALL" for call in read)
+            return sum(call.script is READ for call in read)
 
         monkeypatch.setattr(redis.client, "run", watched)
         sessions = type(store()).list_stored(Query(now=time.time()))
