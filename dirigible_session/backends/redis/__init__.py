@@ -1,12 +1,12 @@
 """Sessions in Redis or Valkey, one server or a cluster: for sites of many machines.
 
-One hash a session, a field an attribute. A load is one round trip, and so is a save: a script
-that writes what changed, if the session is still there, and lets it expire when it ends. The
-server is found at ``DIRIGIBLE_SESSION_REDIS_URL``, see ``redis_url``. What is promised is written
-down in ``base``, how it is stored in ``redis_scripts``.
+A session is one hash, with a field for each attribute. A load is one round trip, and so is a save:
+a script that writes what changed, if the session is still there, and lets it expire when it ends.
+The contract is in ``backends.operations``, how sessions are stored in :mod:`.scripts`, where the
+server is found in :mod:`.url`.
 
-Where Redis can't be reached or refuses to work, ``StoreUnavailable`` says why. A session that is
-there is never taken for one that is gone.
+Where Redis can't be reached or refuses to work, ``StoreUnavailable`` says why. A session that
+exists is never taken for one that is gone.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def read_moved(site: Site, digest: str) -> Operation[StoredHash | None]:
         stored = record.parse(record.as_it_was(fields), site.end_of)
         if stored is not None or b"moved_to" not in fields:
             return stored
-        digest = fields[b"moved_to"].decode()
+        digest = fields[b"moved_to"].decode(errors="replace")
     return None
 
 
@@ -182,7 +182,7 @@ def remove(site: Site, digest: str, *, follows: bool = False) -> Operation[bool]
             return True
         if not follows:
             return False
-        digest = text.decode()
+        digest = text.decode(errors="replace")
     return False
 
 
@@ -226,18 +226,25 @@ def _change_key(site: Site, digest: str, change: Change, new: str) -> Operation[
     The session is stored under its new digest, for a minute, then taken away from the old one,
     whose answer tells what rivals wrote until then. Only then is the new one kept for good, and
     only the new digest is left of the old one. If this breaks off in between, a visitor who comes
-    with the old key puts the session back as it was, and the new one goes by itself.
+    with the old key puts the session back as it was, and the new one goes by itself. Whoever ends
+    the session meanwhile, under one digest or the other, has ended it.
     """
     creation = _creation(new, change.texts, change.times)
     creation.most = HALF_DONE * 1000
     written = yield from _save(site, creation)
+    if written is None:
+        return None
     old_key = site.keys.session(digest)
     for _ in range(TRIES):
-        (answer,) = yield [Call((1, old_key, new, repr(time.time())), MOVE)]
+        (answer,) = yield [Call((1, old_key, new, repr(time.time()), HALF_DONE), MOVE)]
         moved = record.parse(record.as_it_was(record.fields_of(answer)), site.end_of)
-        if written is None or moved is None:
+        if moved is None:
             break
         written = yield from _keep(site, new, change, written, moved)
+        if written is None:
+            # It was ended under its new digest, by a reader who saw it there.
+            yield from remove(site, digest)
+            return None
         (outcome,) = yield [Call((1, old_key, new, MOVED), FORGET)]
         if outcome > 0:
             if moved.user is not None:

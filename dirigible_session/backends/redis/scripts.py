@@ -198,18 +198,18 @@ return {1, found[4] and string.match(found[4], '^%d+ (.*)$') or ''}
 
 #: Take a session away from its key, which changes: from now on it is not there any more.
 #:
-#: KEYS: the session. ARGV: the digest of its new key; now. What was stored is kept under the old
-#: key, in a shape that is not a session, until the request that changes the key calls FORGET. If it
-#: does not get there, PUT_BACK undoes this, whenever the client comes. Returns all fields with
-#: their values, none if the session is not there or another request is about to move it.
+#: KEYS: the session. ARGV: the digest of its new key; now; the seconds after which the move of
+#: another request has broken off. What was stored is kept under the old key, in a shape that is not
+#: a session, until the request that changes the key calls FORGET. If it does not get there,
+#: PUT_BACK undoes this, whenever the client comes. Returns all fields with their values, none if
+#: the session is not there or another request is about to move it.
 MOVE = Script("""\
-local found = redis.call('HMGET', KEYS[1], 'accessed', 'left', 'moved_to')
-if found[1] then
-  redis.call('HSET', KEYS[1], 'moved_to', ARGV[1], 'moved_at', ARGV[2], 'left', found[1])
-  redis.call('HDEL', KEYS[1], 'accessed')
-elseif not found[2] or found[3] ~= ARGV[1] then
-  return {}
-end
+local found = redis.call('HMGET', KEYS[1], 'accessed', 'left', 'moved_to', 'moved_at')
+local accessed = found[1] or found[2]
+local is_broken_off = (tonumber(found[4]) or 0) < tonumber(ARGV[2]) - tonumber(ARGV[3])
+if not accessed or not (found[1] or found[3] == ARGV[1] or is_broken_off) then return {} end
+redis.call('HSET', KEYS[1], 'moved_to', ARGV[1], 'moved_at', ARGV[2], 'left', accessed)
+redis.call('HDEL', KEYS[1], 'accessed')
 return redis.call('HGETALL', KEYS[1])
 """)
 

@@ -322,20 +322,24 @@ class TestAChangeOfKeyThatBreaksOff:
         # Loaded, copied, moved, kept, forgotten, no longer in the index.
         assert seen == [1, 2, 1, 1, 1, 1]
 
+    @pytest.mark.parametrize("trip", [1, 2, 3])
+    @pytest.mark.parametrize("which", ["old", "listed"])
     def test_ends_where_the_session_is_ended_meanwhile(
-        self, server: Server, api: Api, monkeypatch: pytest.MonkeyPatch
+        self, server: Server, monkeypatch: pytest.MonkeyPatch, trip: int, which: str
     ) -> None:
         key = new(a=1, _auth_user_id="7")
         session = loaded(key)
+        old = session.digest
         run = Client.run
         trips = []
 
         def end(client: Any, calls: Any) -> Any:
             answers = run(client, calls)
             trips.append(calls)
-            if len(trips) == 3:
+            if len(trips) == trip:
                 monkeypatch.setattr(Client, "run", run)
-                assert type(session).end_stored([session.digest]) == {session.digest}
+                found = {old} if which == "old" else {found.digest for found in listed()}
+                assert type(session).end_stored([*found]) == found
             return answers
 
         monkeypatch.setattr(Client, "run", end)
@@ -343,7 +347,22 @@ class TestAChangeOfKeyThatBreaksOff:
         with pytest.raises(UpdateError):
             session.save()
         assert listed() == []
-        assert server.redis.keys() == []
+        assert all(is_pointer(server.redis, name) for name in server.redis.scan_iter())
+
+    def test_is_taken_over_by_a_later_change_of_key(
+        self, server: Server, api: Api, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        key = new(a=1, _auth_user_id="7")
+        session, late = loaded(key), loaded(key)
+        stall_after(monkeypatch, 1)
+        with pytest.raises(StoreUnavailable):
+            api.cycle_key(session)
+        monkeypatch.undo()
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + HALF_DONE + 1)
+        api.cycle_key(late)
+        assert content(late.session_key) == {"a": 1, "_auth_user_id": "7"}
+        assert is_pointer(server.redis, f"dirigible:session:{session.digest}".encode())
 
 
 def stall_after(monkeypatch: pytest.MonkeyPatch, answered: int) -> None:
