@@ -92,14 +92,14 @@ def _probe(where: Target) -> Command:
 
 
 def _lost_scripts(answers: Sequence[Any]) -> list[int]:
-    return [n for n, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-
-
-def _checked(answers: list[Any]) -> list[Any]:
-    for answer in answers:
-        if isinstance(answer, Exception):
+    """Return the places of scripts that the server has lost; raise any other refusal."""
+    lost = []
+    for place, answer in enumerate(answers):
+        if isinstance(answer, NoScriptError):
+            lost.append(place)
+        elif isinstance(answer, Exception):
             raise answer
-    return answers
+    return lost
 
 
 class Client:
@@ -163,7 +163,8 @@ class Client:
             commands = [calls[place].command(again=again, by_text=True) for place in lost]
             for place, answer in zip(lost, sender.send(commands, again=again), strict=True):
                 answers[place] = answer
-        return _checked(answers)
+            _lost_scripts(answers)
+        return answers  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Close all connections."""
@@ -261,7 +262,8 @@ class AsyncClient:
             commands = [calls[place].command(again=again, by_text=True) for place in lost]
             for place, answer in zip(lost, await sender.send(commands, again=again), strict=True):
                 answers[place] = answer
-        return _checked(answers)
+            _lost_scripts(answers)
+        return answers  # type: ignore[no-any-return]
 
     async def _find_nodes(self) -> None:
         # Tasks that find the nodes for themselves break off each other's connections.

@@ -235,7 +235,7 @@ def parse(fields: Fields, end_of: EndOf) -> StoredHash | None:
 
 def _seconds(value: bytes) -> float:
     seconds = float(value)
-    if not lifecycle.is_seconds(seconds):
+    if not abs(seconds) <= lifecycle.LAST_DATE:
         raise ValueError("not a time")
     return seconds
 

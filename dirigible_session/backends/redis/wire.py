@@ -70,13 +70,15 @@ class _Lines:
         # A second time, a replica is taken for what the settings name.
         return commands if again else [*commands, self._probe]
 
-    def _idle(self) -> list[Line]:
+    def _idle(self, free: deque[Line], now: float) -> Sequence[Line]:
         """Take away the connections that nobody needed for a while."""
         idle: list[Line] = []
-        # Another thread may take one first.
-        with suppress(IndexError):
-            while self._free[0].used < monotonic() - IDLE:
-                idle.append(self._free.popleft())
+        try:
+            while free[0].used < now - IDLE:
+                idle.append(free.popleft())
+        except IndexError:
+            # Another thread was faster to take one.
+            pass
         return idle
 
 
@@ -112,7 +114,7 @@ class Wire(_Lines):
             connection.disconnect()
             return answers
         free.append(line)
-        for idle in self._idle():
+        for idle in self._idle(free, line.used):
             idle.connection.disconnect()
         return answers
 
@@ -149,7 +151,7 @@ class AsyncWire(_Lines):
             await connection.disconnect(nowait=True)
             return answers
         free.append(line)
-        for idle in self._idle():
+        for idle in self._idle(free, line.used):
             await idle.connection.disconnect(nowait=True)
         return answers
 
