@@ -37,11 +37,11 @@ from .url import Keys
 
 #: Milliseconds that the old key says where the session is now: longer than any request takes.
 MOVED = 3_600_000
-#: How often what a rival gets in the way of is tried again.
+#: How often to try again where rivals are faster.
 TRIES = 50
 #: The fields of the times that a session need not have.
 OPTIONAL_TIMES = ("interval", "authenticated")
-#: For what is kept until it expires, some three thousand years.
+#: Milliseconds without a limit: some three thousand years.
 FOR_GOOD = 10**14
 
 
@@ -319,7 +319,7 @@ def _save_calls(
     user_text = stored.text_after(delta, SESSION_KEY)
     end = record.end(stored.text_after(delta, EXPIRY_KEY), save.times, site.end_of)
     kept_until = record.kept_until(end, save.times)
-    # Where a user's id was set, a rival may have removed it meanwhile, and the entry in the index.
+    # If this save sets the user's id, a rival may have removed it and its entry in the index.
     listed = UNLISTED if SESSION_KEY in delta.changed else stored.listed
     calls = []
     pairs, removed = [*record.pairs_of(save.changed), *save.pairs], [*save.removed]
@@ -329,7 +329,7 @@ def _save_calls(
         calls.append(listed_call(site, save.digest, user, listed[0], now, again=is_too_long))
         pairs += ("listed", f"{listed[0]!r} {user_text}")
     elif user_text is None and listed != UNLISTED:
-        # Or who logs in later would be taken to be in the index still.
+        # Else a later login would be taken to be in the index already.
         listed = UNLISTED
         removed.append("listed")
     calls.append(_saved(site, save, pairs, removed, now))
@@ -339,7 +339,7 @@ def _save_calls(
 def _to_list(
     listed: tuple[float, str | None], user_text: str | None, kept_until: float, now: float
 ) -> tuple[str | None, bool]:
-    """Return whose index has to note a session, if any, and whether it knows it for too long."""
+    """Return whose index has to be told of a session, if any, and whether it names it too long."""
     if user_text is None:
         return None, False
     until, known_user_text = listed

@@ -23,9 +23,9 @@ Pairs = list["bytes | str"]
 ATTRIBUTE = b"a:"
 #: Seconds after which a change of key has broken off if it has not got to its end.
 HALF_DONE = 60
-#: Lua counts as far without rounding.
+#: Up to here Lua counts without rounding.
 MOST_CHANGES = 2**52
-#: Longer names of attributes are not kept in memory: visitors may choose them.
+#: Longer names of attributes are not cached: visitors may choose them.
 LONGEST_KEPT_NAME = 100
 
 #: The fields that tell whose a session is and when it ends.
@@ -43,7 +43,8 @@ HEAD = (
 )
 
 
-#: Until when an index of a user's sessions knows one, and the JSON text of that user's id: never.
+#: Not in the index of any user. Else: until when the index of a user's sessions names this one,
+#: and the JSON text of that user's id.
 UNLISTED: tuple[float, str | None] = (0.0, None)
 
 
@@ -54,11 +55,11 @@ class StoredHash:
     times: Times
     #: When the session ends, in seconds since the epoch; None: never.
     expires: float | None
-    #: The hash, which attributes are read from when they are asked for.
+    #: The hash. Attributes are read from it when they are asked for.
     fields: Fields = field(default_factory=dict)
-    #: No place is higher. Grows with every change, so the same serial means the same attributes.
+    #: Version counter and highest place in use. Grows with every change of an attribute.
     serial: int = 0
-    #: Until when an index of a user's sessions knows this one, and the JSON text of whose.
+    #: See :data:`UNLISTED`.
     listed: tuple[float, str | None] = UNLISTED
     #: Why nothing can be decoded.
     error: str = ""
@@ -102,7 +103,7 @@ class StoredHash:
 
     @property
     def user(self) -> str | None:
-        """What the session's user is found by; None: nobody is logged in, or nobody can tell."""
+        """What the sessions of the user are indexed by; None if nobody is known to be logged in."""
         return user_of(self.text_after(NO_CHANGE, SESSION_KEY))
 
     def text_after(self, delta: Delta, name: str) -> str | None:
@@ -151,13 +152,16 @@ def _place_and_text(value: bytes) -> tuple[bytes, str]:
 
 
 def user_of(text: str | bytes | None) -> str | None:
-    """Return what a user is found by whose id has this JSON text; None: there is no user."""
+    """Return what a user's sessions are indexed by, given the JSON text of the user's id.
+
+    None if there is no text, or a damaged one.
+    """
     if not text:
         return None
     try:
         return mapping.user_of({SESSION_KEY: from_json(text)})
     except ValueError:
-        # Damaged, as a reader of the session is told: whoever it was, it loads as nobody.
+        # A reader of the session is told that it is damaged.
         return None
 
 
@@ -255,7 +259,7 @@ def _listed(value: bytes | None) -> tuple[float, str | None]:
 
 
 def damage(error: Exception) -> str:
-    """Return what an operator is told of it: nothing that a visitor may have stored."""
+    """Return what to tell an operator: nothing that a visitor may have stored."""
     return f"damaged: {type(error).__name__}"
 
 
@@ -274,12 +278,12 @@ def _expiry(text: str | None) -> dict[str, Any]:
 
 
 def kept_until(end: float | None, times: Times) -> float:
-    """Return when Redis may forget a session that ends then: one that never does, as its cookie."""
+    """Return until when Redis keeps a session: one that never ends, as long as its cookie."""
     return times.accessed + COOKIE_LIFETIME if end is None else end
 
 
 def listed_until(kept_until: float, now: float) -> float:
-    """Return until when the index shall know a session that Redis keeps until then.
+    """Return until when the index names a session that Redis keeps until ``kept_until``.
 
     A little longer, so that not every access has to be noted there.
     """
@@ -287,7 +291,7 @@ def listed_until(kept_until: float, now: float) -> float:
 
 
 def is_listed_too_long(listed: float, kept_until: float, now: float) -> bool:
-    """Return whether the index would remember a session for long after it is gone."""
+    """Return whether the index would name a session for long after it is gone."""
     return listed - kept_until > 2 * (listed_until(kept_until, now) - kept_until) + 1
 
 

@@ -5,12 +5,12 @@ attributes were first set, a space, its JSON text. The other fields are ours: ``
 ``accessed`` and ``authenticated`` (the last login, if there was one) in seconds since the epoch,
 ``interval``, ``until`` (the end, if that is a fixed date), ``listed`` (until when the index of a
 user's sessions knows it, a space, the JSON text of that user's id), and ``serial``, which grows
-with every change and gives out the places. A session is there if ``accessed`` is. One whose key is
-being changed has ``left`` in its place, with ``moved_to`` (the digest of the new key) and
-``moved_at``; of one whose key was changed, ``moved_to`` is left for a while.
+with every change and gives out the places. A session exists if ``accessed`` does. While its
+key is being changed, ``left`` takes the place of ``accessed``, with ``moved_to`` (the digest of the
+new key) and ``moved_at``. Once the key is changed, ``moved_to`` alone stays for a while.
 
-Every script can be run a second time with the same outcome, since a connection that breaks does
-not tell whether the script ran.
+Each script can be run twice with the same outcome, since a connection that breaks does not tell
+whether the script ran. Only what DELETE returns differs: the second time, nothing was there.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ end
 return 1
 """)
 
-#: Note in a user's index until when a session may live, and forget those that can't live any more.
+#: Note in a user's index until when a session may live, and drop those that must be gone by now.
 #:
 #: KEYS: the index, a sorted set. ARGV: now; the session's digest; until when; "1" if it is known
 #: there for too long, else only a later time is noted. The index expires with the last of its
