@@ -154,13 +154,14 @@ class TestBehindOneName:
             Proxy(old.port) as name,
         ):
             settings.DIRIGIBLE_SESSION_REDIS_URL = f"redis://127.0.0.1:{name.port}/0"
+            until(lambda: new_one.redis.info("replication")["master_link_status"] == "up")
             yield old, new_one, name
             clients.close()
 
     def fail_over(self, servers: Any, key: str) -> None:
         old, new_one, name = servers
         with old.redis as primary:
-            primary.wait(1, 5000)
+            assert primary.wait(1, 5000) == 1
         new_one.redis.replicaof("NO", "ONE")
         name.leads_to = new_one.port
         with running() as nobody:

@@ -33,9 +33,7 @@ def numbers(read: list[Page]) -> list[int]:
 
 @pytest.mark.parametrize("count", [0, 1, 5, 40])
 @pytest.mark.parametrize("scanned", [2, 500])
-def test_they_hold_each_session(
-    count: int, scanned: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_they_hold_each_session(count: int, scanned: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "SCAN_COUNT", scanned)
     for number in range(count):
         new(n=number)
