@@ -57,7 +57,7 @@ def unavailable(where: Target, error: Exception) -> StoreUnavailable:
             f"has no memory left and takes no writes: {text}. Raise its maxmemory, or give the "
             "sessions a server of their own"
         )
-    elif isinstance(error, MovedError):
+    elif isinstance(error, MovedError) or text.startswith("MOVED "):
         problem = (
             f"is a node of a cluster, and what is asked for is on another: {text}. Let {SETTING} "
             "begin with redis+cluster:// or rediss+cluster://"

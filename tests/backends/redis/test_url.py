@@ -186,5 +186,10 @@ def test_redis_py_takes_what_the_url_may_say(scheme: str, option: str) -> None:
     where = None
     with suppress(ValueError):
         where = parse(f"{scheme}://{host}{service}?{option}={value}")
-    if where is not None:
+    if where is None:
+        return
+    try:
         try_options(where)
+    except TypeError:
+        # One that an older redis-py does not know yet; the check tells.
+        assert option == "ssl_ca_path"
