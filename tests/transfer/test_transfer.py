@@ -573,6 +573,8 @@ def test_a_table_that_is_not_migrated_is_told_with_what_to_do(
 ) -> None:
     settings.SESSION_ENGINE = NEW
     stored(STOCK + "db", a=1)
+    # Django keeps each column with the table's name from its first use on.
+    assert all(field.cached_col for field in MigratedSession._meta.fields)
     monkeypatch.setattr(MigratedSession._meta, "db_table", "not_there")
     with pytest.raises(CommandError, match=r"manage\.py migrate"):
         migrate(STOCK + "db")
