@@ -30,6 +30,11 @@ class Conf:
         return getattr(settings, PREFIX + "TOUCH_EVERY_REQUEST", False)
 
     @cached_property
+    def counts_unused(self) -> bool:
+        """Whether a request may count as one in a session that no view used."""
+        return bool(self.touch_every_request or settings.SESSION_SAVE_EVERY_REQUEST)
+
+    @cached_property
     def absolute_timeout(self) -> float | None:
         """Seconds after its creation at which a session ends, however busy; None: never."""
         return getattr(settings, PREFIX + "ABSOLUTE_TIMEOUT", None)
@@ -72,6 +77,7 @@ def forget_changed(*, setting: str, **kwargs: Any) -> None:
     """Let a setting of ours be read anew."""
     if setting.startswith(PREFIX):
         vars(conf).pop(setting.removeprefix(PREFIX).lower(), None)
+    vars(conf).pop("counts_unused", None)
 
 
 setting_changed.connect(forget_changed)

@@ -83,14 +83,23 @@ __all__ = [
     "use_request",
 ]
 
+_MISSING: Any = object()
+
+#: The first character after the underscore, with which no attribute's name begins.
+_AFTER_RESERVED = chr(ord(RESERVED) + 1)
+
+_current = context.current.get
+
 View = TypeVar("View", bound=Callable[..., Any])
 
 
 def _loaded(function: str) -> Visit:
-    visit = context.require(function).visit
+    stay = context.require(function)
+    if stay.holder.session is stay.loaded:
+        return cast("Visit", stay.holder.session._dirigible_visit)
     with _async_twin_named(function):
-        visit.load_data()
-    return _still_current(visit, function)
+        stay.visit.load_data()
+    return _still_current(stay.visit, function)
 
 
 async def _aloaded(function: str) -> Visit:
@@ -141,17 +150,22 @@ def get_attribute(name: str, default: Any = None) -> Any:
     :func:`set_default`. Loads the session, never creates it. Raises TypeError and
     ReservedAttributeName for what can't be a name. Servlet: ``HttpSession.getAttribute``.
     """
-    current = context.require("get_attribute")
-    session = current.holder.session
-    if session is not current.loaded:
+    # The package's hot path, so it goes to the session's data by itself.
+    stay = _current()
+    if stay is None or stay.holder.session is not stay.loaded:
+        stay = context.require("get_attribute")
         _loaded("get_attribute")
-    if type(name) is not str or name[:1] == RESERVED or not name.isascii():
-        name = checked_name(name)
-    # One call where session.get() would make three: this is the package's hot path.
-    data = session._get_session()
-    value = data.get(name, default)
-    if type(value) not in IMMUTABLE and name in data:
-        current.visit.attributes.watch(name, value)
+    if type(name) is not str:
+        checked_name(name)
+    session: Any = stay.loaded
+    value = session._session_cache.get(name, _MISSING)
+    if value is _MISSING or name < _AFTER_RESERVED:
+        # Not there, or perhaps by no name that an attribute can have.
+        value = session._session_cache.get(checked_name(name), _MISSING)
+        if value is _MISSING:
+            return default
+    if type(value) not in IMMUTABLE:
+        session._dirigible_visit.attributes.watch(name, value)
     return value
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,8 @@ from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
 
 from .conf import conf
-from .current.context import Current
-from .current.engines import STAY, VISIT, begin, unwrapped, watch
+from .current import context
+from .current.engines import CLASSES, STAY, VISIT, begin, unwrapped, watch
 from .current.visit import TOUCHED, Visit, excused
 from .exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
 
@@ -46,11 +45,23 @@ class _CurrentRequest:
 
     def _respond(self, request: HttpRequest, session: Any) -> HttpResponseBase:
         """Get the response to a request whose ``session`` is current meanwhile."""
-        current = _enter(request, session)
+        stay = context.Current(request)
+        known = session.__dict__
+        if STAY not in known:
+            watch(session, stay)
+        token = context.current.set(stay)
+        is_used = True
         try:
             response: HttpResponseBase = self.get_response(request)
-            visit = _visit_to_finish(request, session, current)
-            if visit is not None:
+            # Most pages use no session, and pay for no more than this.
+            is_used = (
+                VISIT in known
+                or session.modified
+                or conf.counts_unused
+                or getattr(request, "session", None) is not session
+            )
+            if is_used and hasattr(request, "session"):
+                visit = begin(request.session, stay)
                 is_unused = _counts_although_unused(visit, response)
                 if is_unused:
                     with excused(NOT_LOADED):
@@ -67,20 +78,34 @@ class _CurrentRequest:
             return response
         finally:
             try:
-                for visit in _visits_under_way(request, session):
-                    with excused(NOT_DELETED):
-                        visit.drop_ended()
-                    visit.notify()
+                if is_used:
+                    for visit in _visits_under_way(request, session):
+                        with excused(NOT_DELETED):
+                            visit.drop_ended()
+                        visit.notify()
             finally:
-                current.leave()
+                stay.close()
+                context.current.reset(token)
 
     async def _arespond(self, request: HttpRequest, session: Any) -> HttpResponseBase:
         """Async twin of :meth:`_respond`."""
-        current = _enter(request, session)
+        stay = context.Current(request)
+        known = session.__dict__
+        if STAY not in known:
+            watch(session, stay)
+        token = context.current.set(stay)
+        is_used = True
         try:
             response: HttpResponseBase = await self.get_response(request)
-            visit = _visit_to_finish(request, session, current)
-            if visit is not None:
+            # Most pages use no session, and pay for no more than this.
+            is_used = (
+                VISIT in known
+                or session.modified
+                or conf.counts_unused
+                or getattr(request, "session", None) is not session
+            )
+            if is_used and hasattr(request, "session"):
+                visit = begin(request.session, stay)
                 is_unused = _counts_although_unused(visit, response)
                 if is_unused:
                     with excused(NOT_LOADED):
@@ -97,12 +122,14 @@ class _CurrentRequest:
             return response
         finally:
             try:
-                for visit in _visits_under_way(request, session):
-                    with excused(NOT_DELETED):
-                        await visit.adrop_ended()
-                    await visit.anotify()
+                if is_used:
+                    for visit in _visits_under_way(request, session):
+                        with excused(NOT_DELETED):
+                            await visit.adrop_ended()
+                        await visit.anotify()
             finally:
-                current.leave()
+                stay.close()
+                context.current.reset(token)
 
 
 class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
@@ -178,17 +205,19 @@ class DirigibleSessionMiddleware(_CurrentRequest):
         _check_installed(type(self))
         self.get_response = get_response
         self._is_async = iscoroutinefunction(get_response)
+        self._answer = self._arespond if self._is_async else self._respond
         self._gets_sessions = False
         if self._is_async:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> Any:
         """Handle the request with its session in reach of any code."""
-        session = unwrapped(getattr(request, "session", None))
+        session = getattr(request, "session", None)
+        if type(session) not in CLASSES:
+            session = unwrapped(session)
         if isinstance(session, SessionBase):
             self._gets_sessions = True
-            respond = self._arespond if self._is_async else self._respond
-            return respond(request, session)
+            return self._answer(request, session)
         if session is None and (self._gets_sessions or _may_leave_out_sessions(type(self))):
             return self.get_response(request)
         raise ImproperlyConfigured(
@@ -207,46 +236,23 @@ def _check_installed(middleware: type) -> None:
         )
 
 
-def _enter(request: HttpRequest, session: Any) -> Current:
-    current = Current(request, request, time.time())
-    if STAY not in vars(session):
-        watch(session, current)
-    return current
-
-
-def _visit_to_finish(request: HttpRequest, session: Any, current: Current) -> Visit | None:
-    """Return the visit that ends with the request; None if nobody used the session."""
-    if getattr(request, "session", session) is not session:
-        # A lazy session, or the view exchanged it.
-        session = unwrapped(request.session)
-    elif VISIT not in vars(session) and not (
-        session.modified or conf.touch_every_request or settings.SESSION_SAVE_EVERY_REQUEST
-    ):
-        return None
-    return begin(session, current)
-
-
-def _visits_under_way(request: HttpRequest, session: Any) -> Iterator[Visit]:
-    """Give the visits that end with the request, each finished, of an exchanged session too."""
-    last = unwrapped(getattr(request, "session", None))
-    for found in (session,) if last is None or last is session else (session, last):
-        visit: Visit | None = vars(found).get(VISIT)
-        if visit is not None:
-            if not visit.finished:
-                # The view exchanged it or was cancelled, or the server is going down.
-                visit.finish(None)
-            yield visit
+def _visits_under_way(request: HttpRequest, session: Any) -> Sequence[Visit]:
+    """Return the visits that end with the request, each finished, of an exchanged session too."""
+    last = unwrapped(getattr(request, "session", session))
+    sessions = {id(found): found for found in (session, last)}
+    found_visits = (getattr(found, "__dict__", {}).get(VISIT) for found in sessions.values())
+    visits: list[Visit] = [visit for visit in found_visits if visit is not None]
+    for visit in visits:
+        if not visit.finished:
+            # The view exchanged it or was cancelled, or the server is going down.
+            visit.finish(None)
+    return visits
 
 
 def _counts_although_unused(visit: Visit, response: HttpResponseBase) -> bool:
     """Return whether the request is one in its session although the view did not use it."""
     # With SESSION_SAVE_EVERY_REQUEST, SessionMiddleware loads and saves the session after this.
-    return (
-        visit.is_unused
-        and visit.is_visit
-        and (conf.touch_every_request or settings.SESSION_SAVE_EVERY_REQUEST)
-        and response.status_code < 500
-    )
+    return visit.is_unused and visit.is_visit and conf.counts_unused and response.status_code < 500
 
 
 def _sends_cookie(visit: Visit) -> bool:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar, Token
+from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -38,60 +39,74 @@ if TYPE_CHECKING:
 
 
 class Current:
-    """One stay of a request (or an opened session) in a context; it begins when it is made."""
+    """One stay of a request, or of an opened session, in a context; it begins when it is made."""
 
-    __slots__ = ("_token", "arrived", "closed", "holder", "loaded", "request")
+    closed = False
+    #: The session that was last found loaded; None before, and once this is closed.
+    loaded: Any = None
 
-    def __init__(self, holder: Any, request: HttpRequest | None, arrived: float) -> None:
+    def __init__(self, holder: Any) -> None:
         #: What has the session: a request, or what stands for one.
         self.holder = holder
-        self.request = request
         #: Seconds since the epoch.
-        self.arrived = arrived
-        self.closed = False
-        #: The session that was last found loaded.
-        self.loaded: SessionBase | None = None
-        self._token: Token[Current | None] = _current.set(self)
+        self.arrived = time.time()
+
+    @property
+    def request(self) -> HttpRequest | None:
+        """The request; None for an opened session."""
+        return None if isinstance(self.holder, SimpleNamespace) else self.holder
+
+    def close(self) -> None:
+        """Tell the tasks that still remember this one that it is over."""
+        self.closed = True
+        self.loaded = None
 
     @property
     def visit(self) -> Visit:
         """The visit; the view may have exchanged its session, so each call looks it up."""
         return begin(self.holder.session, self)
 
-    def leave(self) -> None:
-        """Restore what was current before, and tell the tasks that still remember this one."""
-        self.closed = True
-        try:
-            _current.reset(self._token)
-        except ValueError:
-            # A generator may be closed in another context than the one it was begun in, as a
-            # fixture of pytest's is, or an async generator that its loop finalizes. A token is of
-            # no use there, nor needed: whoever still finds this one finds it closed.
-            return
+
+current: ContextVar[Current | None] = ContextVar("dirigible_session_current", default=None)
 
 
-_current: ContextVar[Current | None] = ContextVar("dirigible_session_current", default=None)
+def enter(holder: Any) -> tuple[Current, Token[Current | None]]:
+    """Make what has a session current; :func:`leave` ends that."""
+    stay = Current(holder)
+    return stay, current.set(stay)
+
+
+def leave(stay: Current, token: Token[Current | None]) -> None:
+    """Restore what was current before, and tell the tasks that still remember this one."""
+    stay.close()
+    try:
+        current.reset(token)
+    except ValueError:
+        # A generator may be closed in another context than the one it was begun in, as a fixture of
+        # pytest's is, or an async generator that its loop finalizes. A token is of no use there,
+        # nor needed: whoever still finds this one finds it closed.
+        return
 
 
 def is_current() -> bool:
     """Return whether a session is in reach here."""
-    current = _current.get()
-    return current is not None and not current.closed
+    stay = current.get()
+    return stay is not None and not stay.closed
 
 
 def require(function: str) -> Current:
     """Return what is current here; ``function`` is who asks, for the error."""
-    current = _current.get()
-    if current is None or current.closed:
+    stay = current.get()
+    if stay is None or stay.closed:
         raise _error(function)
-    return current
+    return stay
 
 
 def mark_passive() -> None:
     """Let the current request, if there is one, not count as an access of its client."""
-    current = _current.get()
-    if current is not None and not current.closed:
-        current.visit.is_marked_passive = True
+    stay = current.get()
+    if stay is not None and not stay.closed:
+        stay.visit.is_marked_passive = True
 
 
 def _error(function: str) -> NoCurrentRequest:
@@ -130,10 +145,10 @@ def note_login(request: Any, **kwargs: Any) -> None:
     if STAY in vars(session):
         begin(session, vars(session)[STAY]).logged_in()
     elif request.method is None and not is_current():
-        current = Current(request, request, time.time())
-        visit = begin(session, current)
+        stay, token = enter(request)
+        visit = begin(session, stay)
         visit.logged_in()
-        visit.once_saved = current.leave
+        visit.once_saved = partial(leave, stay, token)
 
 
 @contextmanager
@@ -152,20 +167,20 @@ def use_request(request: HttpRequest) -> Iterator[HttpRequest]:
             "request.session to a store of your SESSION_ENGINE."
         )
     was_begun = STAY in vars(found)
-    current = Current(request, request, time.time())
+    stay, token = enter(request)
     try:
-        visit = begin(found, current)
+        visit = begin(found, stay)
         if visit.finished:
             # What made it current before has ended.
             visit.finished = False
             visit.scopes = 1
         elif visit.scopes or not was_begun:
             visit.scopes += 1
-        current.arrived = visit.arrived
+        stay.arrived = visit.arrived
         with _last_one_out(visit):
             yield request
     finally:
-        current.leave()
+        leave(stay, token)
 
 
 @contextmanager
@@ -206,7 +221,9 @@ def open_session(
 @contextmanager
 def open_store(session: Any, *, counts_as_visit: bool = False) -> Iterator[None]:
     """Do for a store that has a session key what :func:`open_session` does for an id."""
-    visit, current = _opened(session, counts_as_visit)
+    stay, token = enter(SimpleNamespace(session=session))
+    visit = begin(session, stay)
+    visit.counts = counts_as_visit
     try:
         visit.load_data()
         _check_live(visit)
@@ -221,7 +238,7 @@ def open_store(session: Any, *, counts_as_visit: bool = False) -> Iterator[None]
             visit.finish(None)
             visit.notify()
         finally:
-            current.leave()
+            leave(stay, token)
 
 
 @asynccontextmanager
@@ -244,7 +261,9 @@ async def aopen_session(
 @asynccontextmanager
 async def aopen_store(session: Any, *, counts_as_visit: bool = False) -> AsyncIterator[None]:
     """Async twin of :func:`open_store`."""
-    visit, current = _opened(session, counts_as_visit)
+    stay, token = enter(SimpleNamespace(session=session))
+    visit = begin(session, stay)
+    visit.counts = counts_as_visit
     try:
         await visit.aload_data()
         _check_live(visit)
@@ -259,7 +278,7 @@ async def aopen_store(session: Any, *, counts_as_visit: bool = False) -> AsyncIt
             visit.finish(None)
             await visit.anotify()
         finally:
-            current.leave()
+            leave(stay, token)
 
 
 def _store_of(session_id: str | None, handle: str | None) -> Any:
@@ -299,13 +318,6 @@ def _check_text(what: str, value: object) -> None:
         raise TypeError(
             f"dirigible_session: {what} is a str, not {value!r} ({type(value).__name__})."
         )
-
-
-def _opened(session: Any, counts_as_visit: bool) -> tuple[Visit, Current]:
-    current = Current(SimpleNamespace(session=session), None, time.time())
-    visit = begin(session, current)
-    visit.counts = counts_as_visit
-    return visit, current
 
 
 def _check_live(visit: Visit) -> None:

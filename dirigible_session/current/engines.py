@@ -8,7 +8,6 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -54,9 +53,9 @@ def watch(session: Any, stay: Stay) -> None:
     A request that does not use its session pays for no more than this.
     """
     engine: Any = type(session)
-    session.__class__ = class_for(engine)
+    session.__class__ = CLASSES.get(engine) or class_for(engine)
     session._dirigible_stay = stay
-    if LOADED in vars(session):
+    if LOADED in session.__dict__:
         # Somebody was faster than the middleware.
         visit = session._dirigible_visit
         if visit.is_found:
@@ -85,13 +84,18 @@ class _VisitOnFirstUse:
         return vars(session).setdefault(VISIT, visit)
 
 
-@cache
+#: The class of each engine's sessions in a request, by the engine's own.
+CLASSES: dict[Any, type[SessionBase]] = {}
+
+
 def class_for(engine: type[SessionBase]) -> type[SessionBase]:
     """Return the class of an engine's sessions in a request."""
-    kind = kind_of(engine)
-    session_class: Any = kind.session_class(engine)
-    session_class._dirigible_visit = _VisitOnFirstUse(kind, engine)
-    return session_class  # type: ignore[no-any-return]
+    if engine not in CLASSES:
+        kind = kind_of(engine)
+        session_class: Any = kind.session_class(engine)
+        session_class._dirigible_visit = _VisitOnFirstUse(kind, engine)
+        CLASSES.setdefault(engine, session_class)
+    return CLASSES[engine]
 
 
 class StockVisit(Visit):

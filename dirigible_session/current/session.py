@@ -27,6 +27,11 @@ Data = dict[str, Any]
 OWN_STATE = frozenset({"_dirigible_visit", "_dirigible_stay"})
 
 
+def as_it_is(session: Any) -> Any:
+    """Return a session that was copied or unpickled."""
+    return session
+
+
 @cache
 def watched(engine: type[SessionBase]) -> type[SessionBase]:
     """Return the class of an engine's sessions in a request; its only base is the engine's."""
@@ -178,7 +183,8 @@ def watched(engine: type[SessionBase]) -> type[SessionBase]:
             return session
 
         def __reduce_ex__(self, protocol: Any) -> Any:
-            return self.detached().__reduce_ex__(protocol)
+            # Copies and pickles are of the engine's class.
+            return as_it_is, (self.detached(),)
 
     SessionStore.__module__ = engine.__module__
     # Django salts signatures with it.

@@ -417,7 +417,7 @@ def test_a_request_that_is_cancelled_leaves_nothing_and_stores_nothing(on_cache,
 
     async def visit(session):
         await session.set_attribute("name", 1)
-        started.append(context._current.get())
+        started.append(context.current.get())
         await asyncio.Event().wait()
 
     call = Call(visit)
