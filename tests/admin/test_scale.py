@@ -63,7 +63,9 @@ COUNTS = [1_000, pytest.param(100_000, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_a_page_reads_no_more_than_it_shows(any_engine, pages, read, count):
+def test_a_page_reads_no_more_than_it_shows(any_engine, pages, read, count, monkeypatch):
+    # It is counted, not timed: a machine that is busy with other things fails nobody.
+    monkeypatch.setattr("dirigible_session.admin.sessions.SessionAdmin.seconds", 60)
     if any_engine == OWN_REDIS:
         pytest.xfail("the engine does not list page by page yet")
     digest = fill(any_engine, count)
