@@ -13,7 +13,6 @@ from dirigible_session import handles
 from dirigible_session.inspection import Inspector, inspector
 from dirigible_session.models import Session
 
-from .conftest import OWN_REDIS
 from .reading import handles_on, html_of, link
 from .urls import SESSIONS
 
@@ -66,8 +65,6 @@ COUNTS = [1_000, pytest.param(100_000, marks=pytest.mark.slow)]
 def test_a_page_reads_no_more_than_it_shows(any_engine, pages, read, count, monkeypatch):
     # It is counted, not timed: a machine that is busy with other things fails nobody.
     monkeypatch.setattr("dirigible_session.admin.sessions.SessionAdmin.seconds", 60)
-    if any_engine == OWN_REDIS:
-        pytest.xfail("the engine does not list page by page yet")
     digest = fill(any_engine, count)
     page = pages.get()
     assert len(handles_on(page)) == PER_PAGE
@@ -82,8 +79,6 @@ def test_a_page_reads_no_more_than_it_shows(any_engine, pages, read, count, monk
 
 
 def test_a_filter_that_has_to_walk_goes_on(any_engine, pages, read, store, user, monkeypatch):
-    if any_engine == OWN_REDIS:
-        pytest.xfail("the engine does not list page by page yet")
     fill(any_engine, 30)
     hers = store({"_auth_user_id": str(user.pk)})
     monkeypatch.setattr("dirigible_session.admin.sessions.SessionAdmin.seconds", 0)

@@ -16,7 +16,7 @@ from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY
 from dirigible_session.models import Session
 from dirigible_session.signals import Reason, session_invalidated
 
-from .conftest import OWN_REDIS, Pages
+from .conftest import Pages
 from .reading import handles_on, html_of, link
 from .urls import SESSIONS
 
@@ -67,8 +67,6 @@ def test_times_are_in_the_zone_of_the_site(own_db, store, pages, settings, clock
 
 
 def test_pages_follow_each_other(any_engine, store, pages, monkeypatch):
-    if any_engine == OWN_REDIS:
-        pytest.xfail("the engine does not list page by page yet")
     monkeypatch.setattr("dirigible_session.admin.sessions.SessionAdmin.list_per_page", 3)
     stored = {handle_of(store(n=n)) for n in range(7)}
     seen: list[str] = []
@@ -265,8 +263,6 @@ def test_one_is_ended_after_a_question(any_engine, store, pages, receive):
 
 
 def test_those_selected_are_ended_after_a_question(any_engine, store, pages, receive):
-    if any_engine == OWN_REDIS:
-        pytest.xfail("the engine does not list page by page yet")
     heard = receive(session_invalidated)
     sessions = [store(n=n) for n in range(3)]
     form = {
