@@ -19,6 +19,7 @@ from .errors import (
     AmbiguousHandle,
     NoSuchSession,
     NotEnded,
+    NotListable,
     opening_errors_as,
     store_errors_as,
 )
@@ -243,6 +244,12 @@ class Inspector:
     def _next(self, walk: Walk) -> str | None:
         if walk.is_complete:
             return None
+        if not walk.position:
+            # The next page would be this one again, without end.
+            raise NotListable(
+                f"Sessions of {self.store_class.__module__} can't be read in pages: the engine "
+                "gives them no position."
+            )
         return positions.sealed(walk.position, self.store_class.__module__)
 
     def summary(

@@ -12,6 +12,7 @@ from dirigible_session.inspection import (
     AmbiguousHandle,
     Inspector,
     NoSuchSession,
+    NotListable,
     Selection,
     StoreFailed,
 )
@@ -111,6 +112,23 @@ def test_a_store_that_does_not_answer_is_one_line_of_reason(shelf, read):
     shelf.failure = OperationalError("no\nanswer")
     with pytest.raises(StoreFailed, match="declared_engine can't be read: no answer"):
         read()
+
+
+def test_an_engine_that_gives_no_positions_cannot_be_read_in_pages(shelf, monkeypatch):
+    shelf.put(A, {})
+    shelf.put(B, {})
+    assert len(Inspector().page(limit=1).records) == 1
+    listed = declared_engine.SessionStore.list_stored
+
+    def without(query: Any) -> Any:
+        for stored in listed(query):
+            stored.position = ""
+            yield stored
+
+    monkeypatch.setattr(declared_engine.SessionStore, "list_stored", without)
+    assert len(Inspector().page(limit=2).records) == 2
+    with pytest.raises(NotListable, match="no position"):
+        Inspector().page(limit=1)
 
 
 def test_how_many_there_are_takes_a_walk(shelf):
