@@ -173,7 +173,8 @@ class OwnVisit(StockVisit):
 
     def write_times(self, data: Data, times: Times) -> None:
         """Let the engine write them."""
-        self.session.times = times
+        # A copy, since the engine takes the times that it read for none that were given to it.
+        self.session.times = replace(times)
 
     def is_gone(self) -> bool:
         """Return False: the engine brings no session back."""

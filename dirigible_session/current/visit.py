@@ -114,8 +114,9 @@ class Visit:
     #: Whether the store ends a session by its interval, so that one that it gives is not idle.
     store_ends_idle = True
 
-    #: The key of what was loaded.
+    #: The key of what was loaded, and of what is being loaded.
     _key: str | None = None
+    _loading_key: str | None = None
     #: The times that were loaded or set; None if there were none.
     _times: Times | None = None
     _are_times_told = False
@@ -232,6 +233,7 @@ class Visit:
     @contextmanager
     def loading(self) -> Iterator[None]:
         """Load, and create nothing."""
+        self._loading_key = self.session.session_key
         self.is_loading = True
         try:
             yield
@@ -302,6 +304,8 @@ class Visit:
         """Remember a session that is over, to delete it and to tell the receivers."""
         session = self.session.detached()
         vars(session)[LOADED] = data
+        # An engine that finds a session over forgets its key.
+        session._session_key = session.session_key or self._loading_key
         self.ended = Ended(reason, session, data)
 
     def drop_ended(self) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import unittest
 from importlib import import_module
 from typing import Any
+from unittest import mock
 
 from django.conf import settings
 from django.test import TestCase, override_settings
 from sessions_tests import tests as djangos
+
+from dirigible_session.middleware import SessionMiddleware
 
 #: Tests of Django's engines that look into Django's table.
 OF_DJANGOS_TABLE = {
@@ -49,6 +52,16 @@ class SessionWithTimeZoneTests(SessionTests):
 @without(OF_DJANGOS_TABLE_TOO)
 class SessionMiddlewareTests(djangos.SessionMiddlewareTests):
     pass
+
+
+class OwnSessionMiddlewareTests(SessionMiddlewareTests):
+    """The same of the middleware that stands in the place of Django's."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        patch = mock.patch.object(djangos, "SessionMiddleware", SessionMiddleware)
+        patch.start()
+        self.addCleanup(patch.stop)
 
 
 if hasattr(SessionStore, "get_model_class"):
