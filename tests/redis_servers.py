@@ -182,7 +182,7 @@ def running_sentinels() -> Iterator[Sentinels]:
             sentinel = Server(directory, sentinel=True)
             sentinel.config.write_text(
                 f"sentinel monitor {Sentinels.SERVICE} 127.0.0.1 {primary.port} 2\n"
-                f"sentinel down-after-milliseconds {Sentinels.SERVICE} 500\n"
+                f"sentinel down-after-milliseconds {Sentinels.SERVICE} 1000\n"
                 f"sentinel failover-timeout {Sentinels.SERVICE} 3000\n"
             )
             stack.callback(sentinel.stop)

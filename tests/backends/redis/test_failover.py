@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Event
 from typing import Any
 
@@ -94,7 +95,15 @@ def test_eight_writers_go_on_with_the_primary_that_the_sentinels_choose(
     kill_under_writers(sentinels.primary, [key])
     session = store()
     session["a"] = 1
-    api.save(session)
+
+    def is_saved() -> bool:
+        # For a moment, some sentinels may not agree yet.
+        with suppress(StoreUnavailable):
+            api.save(session)
+            return True
+        return False
+
+    until(is_saved)
     assert dict(api.items(store(session.session_key))) == {"a": 1}
     with sentinels.replica.redis as replica:
         assert replica.role()[0] == b"master"
