@@ -8,6 +8,7 @@ install_servers() {
   local missing=()
   command -v redis-server >/dev/null || missing+=(redis-server)
   command -v mariadbd >/dev/null || missing+=(mariadb-server)
+  command -v msgfmt >/dev/null || missing+=(gettext)
   command -v chromium >/dev/null || missing+=(chromium)
   command -v chromedriver >/dev/null || missing+=(chromium-driver)
   [ -n "$(postgres_programs)" ] || missing+=(postgresql)

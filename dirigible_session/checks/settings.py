@@ -20,7 +20,8 @@ from dirigible_session.lifecycle import is_seconds
 KNOWN_SETTINGS = frozenset(
     PREFIX + name.upper()
     for name, value in vars(Conf).items()
-    if isinstance(value, cached_property)
+    # The one that is derived from two settings is not a setting itself.
+    if isinstance(value, cached_property) and name != "counts_unused"
 )
 
 

@@ -44,7 +44,7 @@ SITE = {
 #: A table of a page is as wide as this.
 COLUMNS = "100"
 #: Programs that a page may name without a test of its own running them: CI runs them.
-PROGRAMS = frozenset({"tox", "pre-commit", ".ci/run", "sphinx-build", "git", "cd"})
+PROGRAMS = frozenset({"tox", "pre-commit", ".ci/run", "sphinx-build", "git", "cd", "django-admin"})
 
 
 class Page:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from django.dispatch import Signal
 
 import dirigible_session
 from dirigible_session import exceptions, signals
-from dirigible_session.conf import PREFIX, Conf
+from dirigible_session.checks.settings import KNOWN_SETTINGS
 
 from .blocks import DOCS
 
@@ -31,12 +30,7 @@ def told(page: str, pattern: str) -> set[str]:
 
 
 def test_all_settings() -> None:
-    known = {
-        PREFIX + name.upper()
-        for name, value in vars(Conf).items()
-        if isinstance(value, cached_property)
-    }
-    assert told("settings.md", r"`(DIRIGIBLE_SESSION_\w+)`") == known
+    assert told("settings.md", r"`(DIRIGIBLE_SESSION_\w+)`") == KNOWN_SETTINGS
 
 
 def test_all_checks() -> None:
