@@ -236,6 +236,22 @@ def test_every_product_can_be_added(visitor):
     assert buttons == list(PRODUCTS)
 
 
+def test_a_long_request_shows_its_progress_to_another(visitor, monkeypatch):
+    seen = []
+
+    def look(seconds):
+        other = Client()
+        other.cookies.update(visitor.cookies)
+        response = other.get(reverse("progress"))
+        assert "sessionid" not in response.cookies
+        seen.append(Page(response.content.decode()).said)
+
+    monkeypatch.setattr("pages.views.sleep", look)
+    visitor.get(reverse("basic"))
+    post(visitor, "progress-work", "progress")
+    assert seen == [f"Done: {done} of 5." for done in range(6)]
+
+
 def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return subprocess.run(

@@ -25,8 +25,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "pages.policy.content_security_policy",
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "dirigible_session.middleware.DirigibleSessionMiddleware",
+    "dirigible_session.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from time import sleep
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -13,12 +14,17 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from dirigible_session import session
+from dirigible_session.exceptions import SessionNotFound
 from dirigible_session.inspection import AmbiguousHandle, NotListable
 from dirigible_session.users import end_session as end_session_of
 from dirigible_session.users import end_sessions, sessions_of
 
 from .examples import async_attribute_example, attribute_example, put_into_cart, take_out_of_cart
 from .forms import PRODUCTS, IdleLimitForm, ProductForm
+
+#: What the long request does.
+STEPS = 5
+SECONDS_OF_A_STEP = 1.0
 
 
 @require_safe
@@ -129,6 +135,29 @@ def sign_out_elsewhere(request: HttpRequest) -> HttpResponse:
     count = end_sessions(request.user, keep_current=True)
     session.set_attribute("said", f"Signed out in {count} other place{'s' * (count != 1)}.")
     return redirect("sessions")
+
+
+@require_safe
+@session.passive
+def progress(request: HttpRequest) -> HttpResponse:
+    """Show how far the work of another request is; looking again and again is no visit."""
+    context = {"done": session.get_attribute("done", 0), "steps": STEPS}
+    return render(request, "pages/progress.html", context)
+
+
+@require_POST
+def work(request: HttpRequest) -> HttpResponse:
+    """Take long, and store after each step how far it is."""
+    session_id = session.get_id()
+    for done in range(STEPS + 1):
+        try:
+            with session.open_session(session_id):
+                session.set_attribute("done", done)
+        except SessionNotFound:
+            # On signed cookies, or ended meanwhile: nobody can look on.
+            break
+        sleep(SECONDS_OF_A_STEP)
+    return redirect("progress")
 
 
 @require_safe
