@@ -31,6 +31,13 @@ def test_the_facade() -> None:
 
 
 @pytest.mark.slow
+def test_a_request_under_asgi() -> None:
+    binary("server")
+    printed = output_of("-m", "benchmarks.asgi", "--rounds=1")
+    assert printed.count("ratio") == 2
+
+
+@pytest.mark.slow
 def test_the_reader() -> None:
     printed = output_of("-m", "benchmarks.inspection", "--count=60", "--rounds=1")
     assert "sessions_dump --state all --format jsonl" in printed

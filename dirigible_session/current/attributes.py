@@ -229,7 +229,11 @@ class Attributes:
         """Set an attribute and return its stored value."""
         session = self._session
         stored, snapshot = as_stored(session, name, value)
-        if name in session:
+        if name not in session:
+            session[name] = stored
+            self._outbox.note(signals.attribute_added, name=name, value=stored)
+        elif signals.attribute_replaced.receivers:
+            # What it was takes another round trip through the serializer, so only for who asks.
             old_value = self._before(name)
             session[name] = stored
             self._outbox.note(
@@ -237,7 +241,6 @@ class Attributes:
             )
         else:
             session[name] = stored
-            self._outbox.note(signals.attribute_added, name=name, value=stored)
         self._remember(name, snapshot)
         return stored
 
