@@ -1,6 +1,6 @@
 # The servers that the tests need, on loopback, in a directory of their own. Sourced by .ci/run.
 # start_servers DIR starts them, sets postgres_port, mariadb_port and valkey_port, and exports where
-# Redis is; stop_servers stops them.
+# the Redis cluster is; stop_servers stops them.
 
 servers_dir=""
 
@@ -97,13 +97,6 @@ start_one_redis() {
   wait_for redis-cli -h 127.0.0.1 -p "$port" ping
 }
 
-start_redis() {
-  local port
-  port=$(free_port)
-  start_one_redis "$port"
-  export DIRIGIBLE_TEST_REDIS_URL=redis://127.0.0.1:$port/0
-}
-
 # Sets valkey_port; leaves it empty where there is no Valkey.
 start_valkey() {
   valkey_port=""
@@ -129,7 +122,6 @@ start_servers() {
   install_servers
   start_postgres
   start_mariadb
-  start_redis
   start_redis_cluster
   start_valkey
 }

@@ -31,12 +31,19 @@ def driver() -> Iterator[webdriver.Chrome]:
 
 
 @pytest.fixture(scope="module")
-def address(driver: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with serving(tmp_path_factory.mktemp("demo"), "--engine", OWN_DB) as process:
-        address = until_it_stays_up(process)
+        yield until_it_stays_up(process)
+
+
+@pytest.fixture
+def address(driver: webdriver.Chrome, site: str) -> str:
+    """The site, with its operator logged in: another test may have taken the cookies."""
+    driver.get(f"{site}admin/")
+    if driver.find_elements(By.NAME, "username"):
         look(driver)
-        log_in(driver, address)
-        yield address
+        log_in(driver, site)
+    return site
 
 
 def wait_for(driver: webdriver.Chrome, text: str) -> None:
@@ -103,7 +110,7 @@ def test_sessions_are_found_and_ended_by_keyboard(driver, tmp_path, engine):
         assert "ada" not in users
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def paths(driver: webdriver.Chrome, address: str) -> dict[str, str]:
     driver.get(f"{address[:-1]}{SESSIONS}?user=1")
     one = driver.find_element(By.CSS_SELECTOR, ".field-handle a").get_attribute("href")
