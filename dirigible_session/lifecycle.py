@@ -1,9 +1,9 @@
 """Creation, last access and interval of a session: where they are kept, and what follows.
 
 An engine with columns for them says so with ``keeps_times = True`` and has them in its ``times``.
-On any other engine they live in the session's data under one reserved key. Only :func:`read` and
-:func:`write` know the difference; the rest is arithmetic on seconds since the epoch, with the
-clock passed in.
+On any other engine they live in the session's data under one reserved key. Which of the two it is,
+``current.engines`` knows; here is only arithmetic on seconds since the epoch, with the clock passed
+in.
 
 A positive interval needs no place of its own: it is Django's ``_session_expiry``, so that every
 store and every tool of Django's obeys it.

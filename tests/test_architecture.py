@@ -34,8 +34,6 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WITHIN = {
     # The db engine's table.
     ("backends", "models"),
-    # The times are arithmetic on settings that say so.
-    ("lifecycle", "conf"),
 }
 OWN_ENGINES = ("backends.db", "backends.redis")
 

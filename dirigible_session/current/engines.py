@@ -1,6 +1,6 @@
 """What differs between engines while a request works on a session, one small class for each kind.
 
-:func:`begin` chooses the kind, once for each engine.
+:func:`kind_of` chooses the kind, once for each engine.
 """
 
 from __future__ import annotations
