@@ -161,7 +161,8 @@ def get_attribute(name: str, default: Any = None) -> Any:
     value = session._session_cache.get(name, _MISSING)
     if value is _MISSING or name < _AFTER_RESERVED:
         # Not there, or perhaps by no name that an attribute can have.
-        value = session._session_cache.get(checked_name(name), _MISSING)
+        name = checked_name(name)
+        value = session._session_cache.get(name, _MISSING)
         if value is _MISSING:
             return default
     if type(value) not in IMMUTABLE:

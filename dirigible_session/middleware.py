@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from django.utils.module_loading import import_string
 from .conf import conf
 from .current import context
 from .current.engines import CLASSES, STAY, VISIT, begin, unwrapped, watch
-from .current.visit import TOUCHED, Visit, excused
+from .current.visit import TOUCHED, Visit
 from .exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
 
 GetResponse = Callable[["HttpRequest"], "HttpResponseBase | Awaitable[HttpResponseBase]"]
+
+logger = logging.getLogger("dirigible_session")
 
 APP = "dirigible_session"
 
@@ -64,10 +67,10 @@ class _CurrentRequest:
                 visit = begin(request.session, stay)
                 is_unused = _counts_although_unused(visit, response)
                 if is_unused:
-                    with excused(NOT_LOADED):
+                    with _excused(NOT_LOADED):
                         visit.load_data()
                 if visit.finish(response.status_code):
-                    with excused(NOT_RECORDED):
+                    with _excused(NOT_RECORDED):
                         visit.touch()
                 elif _is_to_be_stored_without_cookie(visit, response):
                     with _interruption():
@@ -80,7 +83,7 @@ class _CurrentRequest:
             try:
                 if is_used:
                     for visit in _visits_under_way(request, session):
-                        with excused(NOT_DELETED):
+                        with _excused(NOT_DELETED):
                             visit.drop_ended()
                         visit.notify()
             finally:
@@ -108,10 +111,10 @@ class _CurrentRequest:
                 visit = begin(request.session, stay)
                 is_unused = _counts_although_unused(visit, response)
                 if is_unused:
-                    with excused(NOT_LOADED):
+                    with _excused(NOT_LOADED):
                         await visit.aload_data()
                 if visit.finish(response.status_code):
-                    with excused(NOT_RECORDED):
+                    with _excused(NOT_RECORDED):
                         await visit.atouch()
                 elif _is_to_be_stored_without_cookie(visit, response):
                     with _interruption():
@@ -124,7 +127,7 @@ class _CurrentRequest:
             try:
                 if is_used:
                     for visit in _visits_under_way(request, session):
-                        with excused(NOT_DELETED):
+                        with _excused(NOT_DELETED):
                             await visit.adrop_ended()
                         await visit.anotify()
             finally:
@@ -172,13 +175,19 @@ class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
         """Save what :meth:`process_response` would, so that it finds the session saved."""
         session = unwrapped(getattr(request, "session", None))
         if (
-            session is not None
-            and session.modified is not TOUCHED
-            and (session.modified or settings.SESSION_SAVE_EVERY_REQUEST)
-            and not session.is_empty()
-            and response.status_code < 500
-            and not _is_quiet(session)
+            session is None
+            or session.modified is TOUCHED
+            or not (session.modified or settings.SESSION_SAVE_EVERY_REQUEST)
+            or session.is_empty()
+            or _is_quiet(session)
         ):
+            return
+        if response.status_code >= 500:
+            # It saves nothing then, and yet asks the session for its expiry.
+            accessed = session.accessed
+            await session._aget_session()
+            session.accessed = accessed
+        else:
             with _interruption():
                 await session.asave()
             if STAY in vars(session):
@@ -188,7 +197,11 @@ class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
         """Store the session and send its cookie as Django does, except in a passive request."""
         session = unwrapped(getattr(request, "session", None))
         if session is None or not _is_quiet(session):
-            return super().process_response(request, response)
+            response = super().process_response(request, response)
+            if session is not None and session.modified is TOUCHED:
+                # The body of a streaming response may still save the session by itself.
+                session.modified = True
+            return response
         if session.accessed:
             patch_vary_headers(response, ("Cookie",))
         return response
@@ -224,6 +237,19 @@ class DirigibleSessionMiddleware(_CurrentRequest):
             f"{MIDDLEWARE!r} needs a session, and request.session is {session!r}. In MIDDLEWARE, "
             f"write {SESSION_MIDDLEWARE!r} and directly after it {MIDDLEWARE!r}."
         )
+
+
+@contextmanager
+def _excused(what: str) -> Iterator[None]:
+    """Log what a store raises where a page that only reads must not fail for it."""
+    try:
+        yield
+    except UpdateError:
+        # The session is gone.
+        return
+    except Exception:
+        # Whatever a store raises that can't be reached, or takes no writes.
+        logger.exception(what)
 
 
 def _check_installed(middleware: type) -> None:

@@ -293,10 +293,6 @@ class Attributes:
                 signals.attribute_replaced, name=name, value=value, old_value=old_value
             )
 
-    def _is_changed(self, name: str, snapshot: Snapshot) -> bool:
-        value = snapshot.data[name]
-        return self._session.get(name) is value and snapshot.changed()
-
     def _before(self, name: str) -> Any:
         value = self._session[name]
         snapshot = self._snapshots.get(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar, Token
 from functools import partial
 from importlib import import_module
@@ -233,6 +233,9 @@ def open_store(session: Any, *, counts_as_visit: bool = False) -> Iterator[None]
         if _has_changes(visit):
             with _not_found():
                 visit.session.save()
+        elif visit.is_touch_due:
+            with suppress(UpdateError):
+                visit.touch()
     finally:
         try:
             visit.finish(None)
@@ -273,6 +276,9 @@ async def aopen_store(session: Any, *, counts_as_visit: bool = False) -> AsyncIt
         if _has_changes(visit):
             with _not_found():
                 await visit.session.asave()
+        elif visit.is_touch_due:
+            with suppress(UpdateError):
+                await visit.atouch()
     finally:
         try:
             visit.finish(None)

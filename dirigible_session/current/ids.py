@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.apps import apps
 from django.contrib.sessions.backends.base import VALID_KEY_CHARS
 from django.utils.crypto import get_random_string
+from django.utils.functional import LazyObject
 
 from dirigible_session.signals import Reason
 
@@ -102,7 +103,11 @@ def log_out(request: HttpRequest | None) -> None:
         # Who logs in again is told to the user only, on some releases of Django.
         return request.user
 
-    request.user = AnonymousUser()
+    user = request.user
+    request.user = nobody = AnonymousUser()
+    if isinstance(user, LazyObject):
+        # Who wraps the request has kept this object.
+        user._wrapped = nobody
     request.auser = auser
 
 

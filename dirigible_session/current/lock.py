@@ -25,7 +25,7 @@ class RequestLock:
     def __init__(self) -> None:
         # A receiver of a signal may ask for the lock while its sender holds it.
         self._threads = threading.RLock()
-        self._tasks = asyncio.Lock()
+        self._tasks = threading.Lock()
 
     @contextmanager
     def for_thread(self) -> Iterator[None]:
@@ -40,11 +40,16 @@ class RequestLock:
     @asynccontextmanager
     async def for_task(self) -> AsyncIterator[None]:
         """Wait for other tasks, and for threads."""
-        async with self._tasks:
+        # No asyncio.Lock: a sync view may run one event loop after another.
+        while not self._tasks.acquire(blocking=False):
+            await asyncio.sleep(LOOK_EVERY)
+        try:
             while not self._threads.acquire(blocking=False):
                 await asyncio.sleep(LOOK_EVERY)
             self._threads.release()
             yield
+        finally:
+            self._tasks.release()
 
 
 def _in_event_loop() -> bool:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from django.contrib.sessions.backends.base import UpdateError
-
 from dirigible_session import handles, lifecycle, signals
 from dirigible_session.conf import conf
+from dirigible_session.exceptions import AttributeNotSerializable
 from dirigible_session.lifecycle import BROWSER_CLOSE_KEY, EXPIRY_KEY, TIMES_KEY, Times
 from dirigible_session.signals import Reason
 from dirigible_session.stored import user_id_of
@@ -29,8 +28,6 @@ Data = dict[str, Any]
 
 #: Where Django's ``SessionBase`` keeps the data once it is loaded.
 LOADED = "_session_cache"
-
-logger = logging.getLogger("dirigible_session")
 
 #: What ``modified`` is after a touch: SessionMiddleware sends the cookie of a session that is
 #: modified, and there is nothing to save unless somebody modifies it on the way out.
@@ -51,6 +48,10 @@ class Stay(Protocol):
     @property
     def closed(self) -> bool:
         """Whether the request is over, but for what SessionMiddleware does after it."""
+
+
+#: The visit whose session the engine loads in this thread or task.
+_loading: ContextVar[Visit | None] = ContextVar("dirigible_session_loading", default=None)
 
 
 class State(Enum):
@@ -99,8 +100,6 @@ class Visit:
     finished = False
     #: How many ``use_request`` it is in, if it was none but these that made it current.
     scopes = 0
-    #: Whether the engine loads at the moment.
-    is_loading = False
     #: The session that the client named, if it was over.
     ended: Ended | None = None
     #: Whether a user has logged in since the session was last saved.
@@ -234,11 +233,16 @@ class Visit:
     def loading(self) -> Iterator[None]:
         """Load, and create nothing."""
         self._loading_key = self.session.session_key
-        self.is_loading = True
+        token = _loading.set(self)
         try:
             yield
         finally:
-            self.is_loading = False
+            _loading.reset(token)
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether it is here that the engine loads, and in no other thread or task."""
+        return _loading.get() is self
 
     def may_create(self) -> bool:
         """Return whether to create a session: some engines do where they fail to load one."""
@@ -335,7 +339,8 @@ class Visit:
             self.state = State.NEW
         if not self.has_id:
             self.draw_id()
-        if self.is_visit or self._times is not None or not self.client_knows_it:
+        is_request = self.is_visit or self.request is not None
+        if is_request or self._times is not None or not self.client_knows_it:
             self.write_times(data, self.times_to_store())
 
     def times_to_store(self) -> Times:
@@ -375,7 +380,7 @@ class Visit:
     @property
     def keeps_end(self) -> bool:
         """Whether a save leaves the end of the session where it was."""
-        return self.client_knows_it and not self.is_visit and self._times is not None
+        return self.client_knows_it and not self.is_visit
 
     @property
     def seconds_left(self) -> float | None:
@@ -462,11 +467,25 @@ class Visit:
 
     def delete_ended(self, ended: Ended) -> bool:
         """Delete a session that is over; return whether to tell the receivers."""
+        fresh = self._again(ended)
+        fresh.load_data()
+        if fresh.client_knows_it:
+            return False
         self.engine.delete(ended.session, ended.session.session_key)
         return True
 
+    def _again(self, ended: Ended) -> Visit:
+        # A request that came in time may have renewed it meanwhile.
+        fresh = self.fresh()
+        fresh.session._session_key = ended.session.session_key
+        return fresh
+
     async def adelete_ended(self, ended: Ended) -> bool:
         """Async twin of :meth:`delete_ended`."""
+        fresh = self._again(ended)
+        await fresh.aload_data()
+        if fresh.client_knows_it:
+            return False
         await self.engine.adelete(ended.session, ended.session.session_key)
         return True
 
@@ -542,7 +561,12 @@ class Visit:
     @property
     def times(self) -> Times:
         """When the session was created and last accessed before this visit."""
-        return self._times or Times(self.arrived, self.arrived)
+        if self._times is not None:
+            return self._times
+        accessed: float | None = None
+        if self.client_knows_it and not self.is_visit:
+            accessed = self.stored_at(self.data)
+        return Times(self.arrived, self.arrived if accessed is None else accessed)
 
     def told_times(self) -> Times:
         """Return the times to somebody who asks: what they were told has to be stored."""
@@ -626,16 +650,25 @@ class Visit:
             if status_code >= 500:
                 self._leave_failed()
                 return False
-            self.keep_changes_in_place()
+            try:
+                self.keep_changes_in_place()
+            except AttributeNotSerializable:
+                self._leave_failed()
+                raise
         finally:
             self.announce()
+        return self.is_touch_due
+
+    @property
+    def is_touch_due(self) -> bool:
+        """Whether to record the last access, which no save will do."""
         is_unchanged = self.client_knows_it and not self.session.modified
         return is_unchanged and self.is_visit and self._touch_due()
 
     def _leave_failed(self) -> None:
         # Nothing is saved, and no id of another session reaches the client. Where its own session
         # was ended, its cookie has to go: Django deletes it if the session is empty.
-        if self._sent_key is not None and self.state in (State.UNREAD, State.NEW):
+        if self._sent_key is not None and self.state is State.NEW:
             self.announce()
             self.session._session_key = None
             self.session.clear()
@@ -656,16 +689,3 @@ class Visit:
             throttle=conf.touch_interval,
             now=self.arrived,
         )
-
-
-@contextmanager
-def excused(what: str) -> Iterator[None]:
-    """Log what a store raises where a page that only reads must not fail for it."""
-    try:
-        yield
-    except UpdateError:
-        # The session is gone.
-        return
-    except Exception:
-        # Whatever a store raises that can't be reached, or takes no writes.
-        logger.exception(what)
