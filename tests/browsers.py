@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -119,6 +120,8 @@ def _axe() -> str:
     # The package is found, not imported: only the script that it brings along is used.
     found = find_spec("axe_selenium_python")
     if found is None or found.origin is None:
+        if sys.version_info < (3, 12):
+            pytest.skip("axe-selenium-python needs Python 3.12")
         missing("axe-selenium-python")
     path = Path(found.origin).parent / "node_modules" / "axe-core" / "axe.min.js"
     return path.read_text(encoding="utf-8")

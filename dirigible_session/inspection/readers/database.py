@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, ProgrammingError
 from django.db.models import Case, TextField, When
 from django.db.models.functions import Length
 from django.utils.timezone import is_naive, make_aware, make_naive
@@ -135,6 +135,9 @@ class DatabaseReader(KeyedReader):
         """Return rows, and how many were found; some of them may be gone since."""
         try:
             page = list(rows)
+        except ProgrammingError:
+            # No row's fault: the table is missing, or lacks a column.
+            raise
         except _UNREADABLE:
             # Because of one row, perhaps: the others are read without it.
             keys = list(rows.values_list("session_key", flat=True))
