@@ -18,6 +18,8 @@ from dirigible_session.testing import (
     stored_session,
 )
 
+from .visiting import Visitor
+
 pytestmark = pytest.mark.usefixtures("engine")
 
 
@@ -170,3 +172,15 @@ class TestLetTimePass:
         visitor.client.force_login(user)
         let_time_pass(visitor.client, days=13)
         assert visitor.visit(lambda session: session.is_new()) is False
+
+
+def test_a_session_that_a_page_read_first_is_over_in_time_too(client, engine):
+    with stored_session(client):
+        facade.set_attribute("name", 1)
+    visitor = Visitor(is_async=False)
+    visitor.client = client
+    assert visitor.visit(lambda session: session.get_attribute("name")) == 1
+    with stored_session(client):
+        facade.set_max_inactive_interval(1800)
+    let_time_pass(client, minutes=31)
+    assert visitor.visit(lambda session: session.get_attribute("name")) is None

@@ -119,6 +119,8 @@ class Visit:
     #: The times that were loaded or set; None if there were none.
     _times: Times | None = None
     _are_times_told = False
+    #: When a session that has no times was stored, as far as it is known.
+    _stored_at: float | None = None
     _is_announced = False
     _last_handle: str | None = None
     _attributes: Attributes | None = None
@@ -273,6 +275,9 @@ class Visit:
             self.state = State.NEW
             return {}
         self.state, self._times = State.KNOWN, self.read_times(data)
+        if self._times is None:
+            # Now, since it may be reckoned from an expiry that this request changes.
+            self._stored_at = self.stored_at(data)
         return data
 
     def limit_passed(self, data: Data) -> Reason | None:
@@ -434,7 +439,7 @@ class Visit:
         """Forget the session that was ended: what comes after it is a new one."""
         self.state = State.NEW
         self._is_announced = self._are_times_told = self.has_login = False
-        self._key = self._times = self._last_handle = None
+        self._key = self._times = self._last_handle = self._stored_at = None
         self.end_reason = Reason.FLUSHED
         self.generation += 1
         vars(self).pop("_attributes", None)
@@ -563,10 +568,9 @@ class Visit:
         """When the session was created and last accessed before this visit."""
         if self._times is not None:
             return self._times
-        accessed: float | None = None
-        if self.client_knows_it and not self.is_visit:
-            accessed = self.stored_at(self.data)
-        return Times(self.arrived, self.arrived if accessed is None else accessed)
+        if self._stored_at is None or self.is_visit:
+            return Times(self.arrived, self.arrived)
+        return Times(self.arrived, min(self._stored_at, self.arrived))
 
     def told_times(self) -> Times:
         """Return the times to somebody who asks: what they were told has to be stored."""
@@ -677,7 +681,7 @@ class Visit:
         times = self._times
         if times is None and not self._are_times_told:
             # Django stored it. If that was just now, its times can wait.
-            stored_at = self.stored_at(self.data)
+            stored_at = self._stored_at
             times = None if stored_at is None else Times(stored_at, stored_at)
         return times is None or self.is_old(times)
 
