@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -159,3 +159,19 @@ class Listable(Protocol):
         Of several callers that end one session at once, exactly one is given its digest. Takes at
         most two statements or round trips.
         """
+
+
+def in_batches(
+    sessions: Iterable[StoredSession], count: int, size: int
+) -> Iterator[list[StoredSession]]:
+    """Give sessions in batches of so many, or fewer where their data reaches ``size`` bytes."""
+    batch: list[StoredSession] = []
+    taken = 0
+    for stored in sessions:
+        batch.append(stored)
+        taken += stored.size
+        if len(batch) >= count or taken >= size:
+            yield batch
+            batch, taken = [], 0
+    if batch:
+        yield batch

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dirigible_session import handles, signals
 from dirigible_session.signals import Reason
-from dirigible_session.stored import Paused, Query, StoredSession, user_id_of
+from dirigible_session.stored import Paused, Query, StoredSession, in_batches, user_id_of
 
 from . import positions
 from .errors import (
@@ -298,7 +298,7 @@ class Inspector:
         """
         ended = 0
         kept: list[str] = []
-        for batch in _batches(self._wanted(selection, self._reporter(now))):
+        for batch in in_batches(self._wanted(selection, self._reporter(now)), BATCH, BATCH_BYTES):
             ended_now, kept_now = self._end(batch, reason)
             ended += len(ended_now)
             kept += kept_now
@@ -318,7 +318,7 @@ class Inspector:
         """
         ended: list[StoredSession] = []
         kept: list[str] = []
-        for batch in _batches(sessions):
+        for batch in in_batches(sessions, BATCH, BATCH_BYTES):
             ended_now, kept_now = self._end(batch, reason)
             ended += ended_now
             kept += kept_now
@@ -409,23 +409,10 @@ def _recorded(
     usernames: Mapping[str, str | None] | None,
 ) -> Generator[SessionRecord, None, None]:
     known = Usernames()
-    for batch in _batches(sessions):
+    for batch in in_batches(sessions, BATCH, BATCH_BYTES):
         user_ids = [user_id_of(stored.data) for stored in batch]
         names = usernames
         if names is None:
             names = known.look_up(id_ for id_ in user_ids if id_ is not None)
         for stored, user_id in zip(batch, user_ids, strict=True):
             yield reporter.record(stored, None if user_id is None else names.get(user_id))
-
-
-def _batches(sessions: Iterable[StoredSession]) -> Iterator[list[StoredSession]]:
-    batch: list[StoredSession] = []
-    size = 0
-    for stored in sessions:
-        batch.append(stored)
-        size += stored.size
-        if len(batch) >= BATCH or size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

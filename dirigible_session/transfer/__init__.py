@@ -44,7 +44,7 @@ from dirigible_session.inspection import Inspector
 from dirigible_session.inspection.errors import InspectionError, StoreFailed
 from dirigible_session.inspection.records import Reporter
 from dirigible_session.inspection.serializers import unknown_serializer_of
-from dirigible_session.stored import Query, StoredSession
+from dirigible_session.stored import Query, StoredSession, in_batches
 
 from .plan import Counts, Original, Plan, fingerprint, is_as_written
 
@@ -143,7 +143,7 @@ class Transfer:
 
     def run(self, watch: Watch = iter) -> None:
         """Copy all sessions that are to be copied; ``watch`` is given them and passes them on."""
-        for batch in _batches(watch(self._live())):
+        for batch in in_batches(watch(self._live()), BATCH, BATCH_BYTES):
             self._patiently(self._copy, batch)
         # Only now that the old engine was read to its end, what it no longer has is known.
         for rows in self._gone():
@@ -353,16 +353,3 @@ class Transfer:
 
 def _is_unused(stored: StoredData, row: MigratedSession) -> bool:
     return stored.times.accessed <= row.accessed and is_as_written(stored, row)
-
-
-def _batches(sessions: Iterable[StoredSession]) -> Iterator[list[StoredSession]]:
-    batch: list[StoredSession] = []
-    size = 0
-    for stored in sessions:
-        batch.append(stored)
-        size += stored.size
-        if len(batch) >= BATCH or size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

@@ -28,7 +28,7 @@ from dirigible_session.inspection import (
     parsed_duration,
     users,
 )
-from dirigible_session.stored import StoredSession
+from dirigible_session.stored import StoredSession, in_batches
 
 
 @pytest.fixture(params=["db", "cached_db", "file"])
@@ -421,12 +421,11 @@ def test_a_summary_of_nothing_is_noughts(database_engine):
 
 
 def test_no_more_than_a_batch_is_read_ahead(database_engine, store, monkeypatch):
+    assert [len(batch) for batch in in_batches(_stored(5, 10), 2, 100)] == [2, 2, 1]
+    assert [len(batch) for batch in in_batches(_stored(3, 1000), 2, 100)] == [1, 1, 1]
     monkeypatch.setattr(inspector, "BATCH", 2)
     for n in range(5):
         store(n=n)
-    assert [len(batch) for batch in inspector._batches(_stored(5, 10))] == [2, 2, 1]
-    monkeypatch.setattr(inspector, "BATCH_BYTES", 100)
-    assert [len(batch) for batch in inspector._batches(_stored(3, 1000))] == [1, 1, 1]
     assert len(list(Inspector().records())) == 5
 
 
