@@ -72,10 +72,12 @@ class _CurrentRequest:
                 if visit.finish(response.status_code):
                     with _excused(NOT_RECORDED):
                         visit.touch()
-                elif _is_to_be_stored_without_cookie(visit, response):
-                    with _interruption():
-                        visit.session.save()
-                    visit.session.modified = False
+                elif visit.is_quiet:
+                    if _is_to_be_stored(visit, response):
+                        with _interruption():
+                            visit.session.save()
+                        visit.session.modified = False
+                    _leave_cookie(visit.session, response)
                 if is_unused:
                     visit.session.accessed = _sends_cookie(visit)
             return response
@@ -116,10 +118,12 @@ class _CurrentRequest:
                 if visit.finish(response.status_code):
                     with _excused(NOT_RECORDED):
                         await visit.atouch()
-                elif _is_to_be_stored_without_cookie(visit, response):
-                    with _interruption():
-                        await visit.session.asave()
-                    visit.session.modified = False
+                elif visit.is_quiet:
+                    if _is_to_be_stored(visit, response):
+                        with _interruption():
+                            await visit.session.asave()
+                        visit.session.modified = False
+                    _leave_cookie(visit.session, response)
                 if is_unused:
                     visit.session.accessed = _sends_cookie(visit)
             return response
@@ -133,6 +137,25 @@ class _CurrentRequest:
             finally:
                 stay.close()
                 context.current.reset(token)
+
+    def _pass_through(self, request: HttpRequest) -> HttpResponseBase:
+        """Get the response to a request without a session: none is current meanwhile."""
+        # The request may be made inside another one, by a test client for example.
+        token = context.current.set(None)
+        try:
+            response: HttpResponseBase = self.get_response(request)
+            return response
+        finally:
+            context.current.reset(token)
+
+    async def _apass_through(self, request: HttpRequest) -> HttpResponseBase:
+        """Async twin of :meth:`_pass_through`."""
+        token = context.current.set(None)
+        try:
+            response: HttpResponseBase = await self.get_response(request)
+            return response
+        finally:
+            context.current.reset(token)
 
 
 class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
@@ -155,7 +178,7 @@ class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
         session = unwrapped(getattr(request, "session", None))
         # A subclass may leave the session out for some paths.
         if session is None:
-            response = self.get_response(request)
+            response = self._pass_through(request)
         else:
             response = self._respond(request, session)
         return self.process_response(request, response)
@@ -165,7 +188,7 @@ class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
         self.process_request(request)
         session = unwrapped(getattr(request, "session", None))
         if session is None:
-            response = await self.get_response(request)
+            response = await self._apass_through(request)
         else:
             response = await self._arespond(request, session)
         await self._astore(request, response)
@@ -196,14 +219,10 @@ class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
     def process_response(self, request: HttpRequest, response: Any) -> Any:
         """Store the session and send its cookie as Django does, except in a passive request."""
         session = unwrapped(getattr(request, "session", None))
-        if session is None or not _is_quiet(session):
-            response = super().process_response(request, response)
-            if session is not None and session.modified is TOUCHED:
-                # The body of a streaming response may still save the session by itself.
-                session.modified = True
-            return response
-        if session.accessed:
-            patch_vary_headers(response, ("Cookie",))
+        response = super().process_response(request, response)
+        if session is not None and session.modified is TOUCHED:
+            # The body of a streaming response may still save the session by itself.
+            session.modified = True
         return response
 
 
@@ -219,6 +238,7 @@ class DirigibleSessionMiddleware(_CurrentRequest):
         self.get_response = get_response
         self._is_async = iscoroutinefunction(get_response)
         self._answer = self._arespond if self._is_async else self._respond
+        self._pass_on = self._apass_through if self._is_async else self._pass_through
         self._gets_sessions = False
         if self._is_async:
             markcoroutinefunction(self)
@@ -232,7 +252,7 @@ class DirigibleSessionMiddleware(_CurrentRequest):
             self._gets_sessions = True
             return self._answer(request, session)
         if session is None and (self._gets_sessions or _may_leave_out_sessions(type(self))):
-            return self.get_response(request)
+            return self._pass_on(request)
         raise ImproperlyConfigured(
             f"{MIDDLEWARE!r} needs a session, and request.session is {session!r}. In MIDDLEWARE, "
             f"write {SESSION_MIDDLEWARE!r} and directly after it {MIDDLEWARE!r}."
@@ -290,14 +310,19 @@ def _sends_cookie(visit: Visit) -> bool:
     return visit.session.modified or settings.SESSION_SAVE_EVERY_REQUEST
 
 
-def _is_to_be_stored_without_cookie(visit: Visit, response: HttpResponseBase) -> bool:
-    """Return whether to store what a passive request changed, and not to renew the cookie."""
-    return (
-        visit.is_quiet
-        and visit.session.modified
-        and not visit.session.is_empty()
-        and response.status_code < 500
-    )
+def _is_to_be_stored(visit: Visit, response: HttpResponseBase) -> bool:
+    """Return whether a passive request changed the session."""
+    session = visit.session
+    return session.modified and not session.is_empty() and response.status_code < 500
+
+
+def _leave_cookie(session: Any, response: HttpResponseBase) -> None:
+    """Have SessionMiddleware neither save the session nor renew its cookie."""
+    if session.modified or settings.SESSION_SAVE_EVERY_REQUEST:
+        if session.accessed:
+            patch_vary_headers(response, ("Cookie",))
+        # Django's takes this for a request whose session was deleted, and leaves it alone.
+        del session.accessed
 
 
 def _is_quiet(session: Any) -> bool:

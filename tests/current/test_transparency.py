@@ -10,9 +10,11 @@ import pytest
 from django.contrib.sessions.backends import db
 from django.contrib.sessions.models import Session
 from django.http import HttpResponse
+from django.test import RequestFactory
 from django.utils.functional import LazyObject, SimpleLazyObject
 
 from dirigible_session import facade
+from dirigible_session.facade import use_request
 
 pytestmark = pytest.mark.django_db
 
@@ -213,6 +215,28 @@ def test_a_path_that_the_projects_middleware_leaves_out_passes_through(settings,
     ]
     assert visitor.visit(lambda session: session.is_valid()) is False
     assert visitor.response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "middleware",
+    [
+        ["tests.test_session_middleware.Without"],
+        [
+            "tests.current.test_transparency.PartialSessionMiddleware",
+            "dirigible_session.middleware.DirigibleSessionMiddleware",
+        ],
+    ],
+    ids=["in its place", "after it"],
+)
+def test_a_request_without_session_does_not_see_that_of_the_request_around_it(
+    settings, visitor, store_class, middleware
+):
+    request = RequestFactory().get("/")
+    request.session = store_class()
+    settings.MIDDLEWARE = middleware
+    with use_request(request):
+        assert visitor.visit(lambda session: session.is_valid()) is False
+        assert facade.is_valid()
 
 
 def PartialSessionMiddleware(get_response):

@@ -13,6 +13,13 @@ from dirigible_session.testing import let_time_pass, session_request
 pytestmark = pytest.mark.django_db
 
 OWN_ENGINE = "dirigible_session.backends.db"
+MIDDLEWARE = {
+    "in its place": ["dirigible_session.middleware.SessionMiddleware"],
+    "after it": [
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "dirigible_session.middleware.DirigibleSessionMiddleware",
+    ],
+}
 
 
 @pytest.fixture(params=["db", "cached_db", "cache", "file", "signed_cookies", OWN_ENGINE])
@@ -58,6 +65,11 @@ async def _write(session):
     await session.set_attribute("name", 2)
 
 
+async def _fail(session):
+    await session.set_attribute("name", 3)
+    return HttpResponse(status=500)
+
+
 class TestAPassiveRequest:
     def test_is_no_access_of_the_client(self, any_engine, visitor, clock):
         visitor.visit(_store)
@@ -83,17 +95,29 @@ class TestAPassiveRequest:
         clock.tick(100)
         assert visitor.visit(_passive(_read)) is None
 
+    @pytest.mark.parametrize("middleware", MIDDLEWARE.values(), ids=MIDDLEWARE.keys())
     @pytest.mark.parametrize(
         "setting", ["DIRIGIBLE_SESSION_TOUCH_EVERY_REQUEST", "SESSION_SAVE_EVERY_REQUEST"]
     )
-    def test_whatever_else_is_set(self, use_engine, visitor, clock, settings, setting):
-        use_engine("db")
+    def test_whatever_else_is_set(self, any_engine, visitor, clock, settings, setting, middleware):
+        settings.MIDDLEWARE = middleware
         visitor.visit(_store)
         setattr(settings, setting, True)
         visitor.find_site_restarted()
         clock.tick(600)
-        visitor.visit(_passive(_read))
-        clock.tick(400)
+        assert visitor.visit(_passive(_read)) == 1
+        assert (visitor.cookie, visitor.response["Vary"]) == (None, "Cookie")
+        clock.tick(100)
+        visitor.visit(_passive(lambda session: session.is_valid()))
+        assert visitor.cookie is None
+        assert not visitor.response.has_header("Vary")
+        visitor.visit(_passive(_fail))
+        assert visitor.cookie is None
+        visitor.visit(_passive(_write))
+        assert (visitor.cookie is not None) == (any_engine == "signed_cookies")
+        clock.tick(299)
+        assert visitor.visit(_passive(_read)) == 2
+        clock.tick(1)
         assert visitor.visit(_passive(_read)) is None
 
     def test_by_the_name_of_a_view_in_the_settings(self, use_engine, visitor, clock, settings):
