@@ -16,7 +16,8 @@ from .records import COLUMNS, REVEALED_COLUMNS, SessionRecord, Summary
 #: Deeper than this, Python's encoder may not go.
 DEEPEST = 600
 
-_FORMULA = ("=", "+", "-", "@")
+#: The last four are the full-width forms, which Excel takes for the others in some languages.
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 #: Python writes no int of more bits in decimal.

@@ -37,4 +37,9 @@ def _of_cache() -> Any:
 
 def _pickles(serializer: Any) -> bool:
     protocols = range(pickle.HIGHEST_PROTOCOL + 1)
-    return serializer.dumps(_PROBE) in [pickle.dumps(_PROBE, number) for number in protocols]
+    pickled = [pickle.dumps(_PROBE, number) for number in protocols]
+    try:
+        return serializer.dumps(_PROBE) in pickled
+    except Exception:
+        # It may be the project's, and fail in any way: for want of a key, perhaps.
+        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -39,6 +40,14 @@ class SessionCommand(BaseCommand):
         if options.get("force_color") or options.get("no_color"):
             self._is_coloured_by_option = bool(options.get("force_color"))
         return super().execute(*args, **options)
+
+    def note(self, line: str) -> None:
+        """Write a line to stderr, if anybody reads it: a note must not fail a command."""
+        if vars(self.stderr)["_out"] is None:
+            # Python's own stderr, closed before Python started.
+            return
+        with suppress(BrokenPipeError):
+            self.stderr.write(line, str)
 
     @property
     def is_coloured(self) -> bool:

@@ -135,7 +135,7 @@ def test_csv_has_the_key_where_it_is_revealed():
     assert rows_of([record()], reveal=True)[0]["session_key"] == "k" * 32
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+1", "@SUM(1)", "-", "+cmd|x"])
+@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+1", "@SUM(1)", "-", "+cmd|x", "\uff1d1"])
 def test_a_cell_that_a_spreadsheet_would_run_is_defused(text):
     (row,) = rows_of([record(username=text)])
     assert row["username"] == f"'{text}"

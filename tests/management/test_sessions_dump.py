@@ -457,6 +457,15 @@ def test_a_stdout_that_is_closed_from_the_start_is_read_by_nobody(monkeypatch):
     assert errors.getvalue() == ""
 
 
+@pytest.mark.parametrize("stream", [None, Failing(BrokenPipeError())])
+def test_a_stderr_that_nobody_reads_is_no_reason_to_fail(monkeypatch, stream):
+    store(n=1)
+    monkeypatch.setattr(sys, "stderr", stream)
+    out = io.StringIO()
+    call_command("sessions_dump", stdout=out)
+    assert "n=1" in out.getvalue()
+
+
 class Bare:
     """A stream that can be written to and nothing else, as Django's own commands ask."""
 

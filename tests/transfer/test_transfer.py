@@ -534,6 +534,18 @@ class Encrypting:
         return json.loads(text[::-1])
 
 
+class Keyless:
+    """A serializer that can't serialize what is not a session."""
+
+    def dumps(self, value: Any) -> bytes:
+        if "a" not in value:
+            raise LookupError("no key")
+        return json.dumps(value).encode()
+
+    def loads(self, text: bytes) -> Any:
+        return json.loads(text)
+
+
 class Subclass(JSONSerializer):
     """It may encrypt, too."""
 
@@ -548,7 +560,7 @@ class EncryptingStore(DatabaseStore):
 SessionStore = EncryptingStore
 
 
-@pytest.mark.parametrize("name", ["Encrypting", "Subclass"])
+@pytest.mark.parametrize("name", ["Encrypting", "Keyless", "Subclass"])
 def test_what_may_be_encrypted_is_not_copied_unless_told_to(
     settings: Any, old: str, name: str
 ) -> None:

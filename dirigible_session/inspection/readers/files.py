@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -104,9 +105,11 @@ class FileReader(KeyedReader):
             # A session that is just being created has an empty file.
             data = self._decoder.decode(content.decode("ascii")) if content else {}
             expires = self._expiry(data, modified)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return None
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None
             reason = f"file can't be read ({type(error).__name__})"
         except UnicodeDecodeError:
             reason = "file is no text"

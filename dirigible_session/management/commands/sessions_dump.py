@@ -145,9 +145,9 @@ class Command(SessionCommand):
         if options["verbosity"] == 0:
             return
         if options["format"] == "table" or options["output"] is not None:
-            self.stderr.write(display.sessions(noted.count), str)
+            self.note(display.sessions(noted.count))
         for reason, count in noted.reasons.most_common():
-            self.stderr.write(f"{count} unreadable: {display.harmless(reason)}", str)
+            self.note(f"{count} unreadable: {display.harmless(reason)}")
 
 
 class Noted:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.contrib.sessions.backends import file
 
-from dirigible_session.inspection import Inspector, StoreFailed
+from dirigible_session.inspection import Inspector, NoSuchSession, StoreFailed
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +65,13 @@ def test_a_file_that_goes_meanwhile_is_passed_over(store, read, monkeypatch):
 
     monkeypatch.setattr("builtins.open", gone)
     assert read() == []
+
+
+@pytest.mark.parametrize("key", ["a" * 300, "folder"])
+def test_a_key_that_can_have_no_file_names_no_session(folder, key):
+    (folder / "sessionidfolder").mkdir()
+    with pytest.raises(NoSuchSession):
+        Inspector().find(key)
 
 
 def test_an_empty_file_is_a_session_being_created(read, folder):
