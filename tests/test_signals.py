@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import Context
 from functools import partial
 
 import pytest
@@ -16,6 +17,7 @@ from dirigible_session.exceptions import AttributeNotSerializable
 from dirigible_session.facade import open_session, use_request
 from dirigible_session.handles import handle
 from dirigible_session.signals import (
+    Reason,
     attribute_added,
     attribute_removed,
     attribute_replaced,
@@ -24,6 +26,7 @@ from dirigible_session.signals import (
     session_invalidated,
 )
 
+from .conftest import ENGINES_ON_SERVER
 from .visiting import Visitor
 
 ALL = [value for value in vars(signals).values() if isinstance(value, signals.Signal)]
@@ -352,6 +355,50 @@ class TestEndAndChangeOfId:
         received = receive(session_id_changed)
         visitor.visit(lambda session: session.change_session_id())
         assert received == []
+
+
+class TestTwoRequestsThatFindOneEnd:
+    """The rival comes while the other request is under way."""
+
+    @pytest.fixture(autouse=True, params=[*ENGINES_ON_SERVER, "dirigible_session.backends.db"])
+    def name(self, request, use_engine):
+        use_engine(request.param)
+        return request.param
+
+    def _visit(self, visitor, rival, then):
+        def come():
+            other = Visitor(is_async=False)
+            other.session_key = visitor.session_key
+            other.visit(rival)
+
+        async def visit(session):
+            assert await session.get_attribute("name") in (1, None)
+            come_outside = partial(Context().run, come)
+            if visitor.is_async:
+                await sync_to_async(come_outside)()
+            else:
+                come_outside()
+            await then(session)
+
+        visitor.visit(visit)
+
+    def test_tell_once_of_one_that_both_end(self, visitor, receive):
+        visitor.visit(_store)
+        received = receive(session_invalidated)
+        end = lambda session: session.invalidate()  # noqa: E731
+        self._visit(visitor, rival=end, then=end)
+        assert [named["reason"] for _, named in received] == [Reason.INVALIDATED]
+
+    def test_tell_once_of_one_that_is_over(self, name, visitor, receive, clock):
+        visitor.visit(lambda session: session.set_max_inactive_interval(100))
+        visitor.visit(_store)
+        clock.tick(100)
+        received = receive(session_invalidated)
+        look = lambda session: session.get_attribute("name")  # noqa: E731
+        self._visit(visitor, rival=look, then=look)
+        # A cache forgets by itself what is over.
+        told = [] if name == "cache" else [Reason.IDLE]
+        assert [named["reason"] for _, named in received] == told
 
 
 def test_in_an_opened_session_there_is_no_request(server_engine, receive, store_class):

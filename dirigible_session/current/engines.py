@@ -312,6 +312,8 @@ class FileVisit(StockVisit):
     store_ends_idle = False
     #: What the engine decoded last.
     decoded: Mapping[str, Any] | None = None
+    #: Whether the engine has deleted the session because it found it over.
+    engine_deleted_it = False
 
     @classmethod
     def session_class(cls, engine: type[SessionBase]) -> type[SessionBase]:
@@ -330,7 +332,16 @@ class FileVisit(StockVisit):
         """Return whether to create: the engine does in place of a session that is over."""
         if self.is_loading and self.decoded and self.session.session_key is not None:
             self.note_over(Reason.IDLE, dict(self.decoded))
+            self.engine_deleted_it = True
         return super().may_create()
+
+    def delete_ended(self, ended: Ended) -> bool:
+        """Delete a session that is over, unless the engine did; return whether to tell of it."""
+        return self.engine_deleted_it or super().delete_ended(ended)
+
+    async def adelete_ended(self, ended: Ended) -> bool:
+        """Async twin of :meth:`delete_ended`."""
+        return self.engine_deleted_it or await super().adelete_ended(ended)
 
     def stored_at(self, data: Data) -> float | None:
         """Return when the file was written."""

@@ -108,6 +108,9 @@ def watched(engine: type[SessionBase]) -> type[SessionBase]:
             if visit.tells_ends:
                 visit.load_data()
             ending = visit.ending()
+            if ending is not None and visit.tells_ends and visit.is_gone():
+                # Another request has ended it, and told of it.
+                ending = None
             super().flush()
             visit.flushed(ending)
 
@@ -116,6 +119,9 @@ def watched(engine: type[SessionBase]) -> type[SessionBase]:
             if visit.tells_ends:
                 await visit.aload_data()
             ending = visit.ending()
+            if ending is not None and visit.tells_ends and await visit.ais_gone():
+                # Another request has ended it, and told of it.
+                ending = None
             await super().aflush()
             visit.flushed(ending)
 

@@ -474,7 +474,8 @@ class Visit:
         """Delete a session that is over; return whether to tell the receivers."""
         fresh = self._again(ended)
         fresh.load_data()
-        if fresh.client_knows_it:
+        if fresh.ended is None:
+            # It was renewed meanwhile, or another request has deleted it.
             return False
         self.engine.delete(ended.session, ended.session.session_key)
         return True
@@ -489,7 +490,8 @@ class Visit:
         """Async twin of :meth:`delete_ended`."""
         fresh = self._again(ended)
         await fresh.aload_data()
-        if fresh.client_knows_it:
+        if fresh.ended is None:
+            # It was renewed meanwhile, or another request has deleted it.
             return False
         await self.engine.adelete(ended.session, ended.session.session_key)
         return True
