@@ -1,9 +1,9 @@
-"""The session of the current request, in reach of any code.
+"""The session of the current request, without passing the request around.
 
 Twelve functions with the names of Eclipse Dirigible's ``http/session`` and the semantics of the
-Jakarta Servlet 6.1 ``HttpSession``; each but :func:`is_valid` has an async twin, whose name begins
-with ``a``. Wherever :func:`is_valid` is False they raise :exc:`~.exceptions.NoCurrentRequest`.
-Reading never creates a session.
+Jakarta Servlet 6.1 ``HttpSession``, and some more. Each except :func:`is_valid` has an async twin,
+whose name begins with ``a``, and raises :exc:`~.exceptions.NoCurrentRequest` if :func:`is_valid`
+is False. Reading never creates a session.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ __all__ = [
 
 _MISSING: Any = object()
 
-#: The first character after the underscore, with which no attribute's name begins.
+#: The character after the underscore. Names below it may be reserved.
 _AFTER_RESERVED = chr(ord(RESERVED) + 1)
 
 _current = context.current.get
@@ -109,20 +109,20 @@ async def _aloaded(function: str) -> Visit:
 
 
 def _still_current(visit: Visit, function: str) -> Visit:
-    # The request may have ended while its session was loaded, or stored, for a task or a thread
-    # that it does not wait for. What is done now would be lost.
+    # The request may have ended while its session was loaded or stored, in a task or thread that
+    # it does not wait for. A change would be lost.
     context.require(function).loaded = visit.session
     return visit
 
 
 @contextmanager
 def _async_twin_named(function: str) -> Iterator[None]:
-    """Name the async twin where Django says that a sync function can't be called here."""
+    """Add the name of the async twin to Django's SynchronousOnlyOperation."""
     try:
         yield
     except SynchronousOnlyOperation as error:
         raise SynchronousOnlyOperation(
-            f"dirigible_session: {function}() needs the session store, and can't wait for it in an "
+            f"dirigible_session: {function}() uses the session store, so it can't be called in an "
             f"event loop. Write `await session.a{function}(...)`, or call it through "
             "sync_to_async()."
         ) from error
@@ -133,11 +133,11 @@ def _utc(timestamp: float) -> datetime:
 
 
 def is_valid() -> bool:
-    """Return whether a session is in reach here.
+    """Return whether there is a current session here.
 
     True while this execution context handles a request that passed through the middleware, and
-    inside :func:`use_request` and :func:`open_session`; False anywhere else. Never raises, never
-    loads the session. Dirigible: ``isValid``.
+    inside :func:`use_request` and :func:`open_session`. Otherwise False. Never raises, never loads
+    the session. Dirigible: ``isValid``.
     """
     return context.is_current()
 
@@ -145,12 +145,12 @@ def is_valid() -> bool:
 def get_attribute(name: str, default: Any = None) -> Any:
     """Return the value of an attribute, or ``default``.
 
-    Values come back with their types. What is changed in place in a list or dict that this
-    returned is stored at the end of the request, as if it had been set; ``default`` is not, see
-    :func:`set_default`. Loads the session, never creates it. Raises TypeError and
-    ReservedAttributeName for what can't be a name. Servlet: ``HttpSession.getAttribute``.
+    Values keep their types. If a list or dict that this returned is changed in place, the change is
+    saved at the end of the request, as if it had been set. ``default`` is not saved, see
+    :func:`set_default`. Loads the session, never creates it. Raises TypeError or
+    ReservedAttributeName for an invalid name. Servlet: ``HttpSession.getAttribute``.
     """
-    # The package's hot path, so it goes to the session's data by itself.
+    # The hot path of the package, so it reads the session's data directly.
     stay = _current()
     if stay is None or stay.holder.session is not stay.loaded:
         stay = context.require("get_attribute")
@@ -160,7 +160,7 @@ def get_attribute(name: str, default: Any = None) -> Any:
     session: Any = stay.loaded
     value = session._session_cache.get(name, _MISSING)
     if value is _MISSING or name < _AFTER_RESERVED:
-        # Not there, or perhaps by no name that an attribute can have.
+        # Either there is no such attribute, or the name may be invalid.
         name = checked_name(name)
         value = session._session_cache.get(name, _MISSING)
         if value is _MISSING:
@@ -173,7 +173,7 @@ def get_attribute(name: str, default: Any = None) -> Any:
 async def aget_attribute(name: str, default: Any = None) -> Any:
     """Return the value of an attribute, or ``default``.
 
-    What is changed in place in a list or dict that this returned is stored at the end of the
+    If a list or dict that this returned is changed in place, the change is saved at the end of the
     request. Loads the session, never creates it. Async twin of :func:`get_attribute`.
     """
     await _aloaded("aget_attribute")
@@ -200,11 +200,11 @@ async def aget_attribute_names() -> list[str]:
 def set_attribute(name: str, value: Any) -> Any:
     """Add or replace an attribute and return its stored value.
 
-    That is ``value`` itself, whose later changes in place are stored too, unless the session's
-    serializer makes something else of it: a tuple becomes a list, an int key of a dict a str. None
-    removes the attribute and returns None. Raises AttributeNotSerializable for a value that the
-    serializer can't take, NaN and the infinities included, TypeError and ReservedAttributeName for
-    what can't be a name; the session is then as it was. Servlet: ``HttpSession.setAttribute``.
+    That is ``value`` itself, whose later changes in place are saved too, unless the session's
+    serializer changes it: a tuple becomes a list, an int key of a dict a str. None removes the
+    attribute and returns None. Raises AttributeNotSerializable for a value that the serializer
+    refuses, including NaN and the infinities, and TypeError or ReservedAttributeName for an
+    invalid name. The session is unchanged then. Servlet: ``HttpSession.setAttribute``.
     """
     visit = _loaded("set_attribute")
     stored = _set(visit, name, value)
@@ -232,11 +232,10 @@ def _set(visit: Visit, name: str, value: Any) -> Any:
 
 
 def set_default(name: str, default: Any) -> Any:
-    """Return an attribute's value or, where there is none, store ``default`` and return it.
+    """Return an attribute's value or, if it is not set, store ``default`` and return it.
 
-    Changes in place of what is returned are stored at the end of the request. ``default`` is stored
-    as :func:`set_attribute` stores it, and raises what that raises. Python:
-    ``dict.setdefault``.
+    Later changes in place are saved at the end of the request. ``default`` is stored as by
+    :func:`set_attribute`, with the same exceptions. Python: ``dict.setdefault``.
     """
     visit = _loaded("set_default")
     value = _set_default(visit, name, default)
@@ -245,7 +244,7 @@ def set_default(name: str, default: Any) -> Any:
 
 
 async def aset_default(name: str, default: Any) -> Any:
-    """Return an attribute's value or, where there is none, store ``default`` and return it.
+    """Return an attribute's value or, if it is not set, store ``default`` and return it.
 
     Async twin of :func:`set_default`.
     """
@@ -265,10 +264,10 @@ def _set_default(visit: Visit, name: str, default: Any) -> Any:
 
 
 def remove_attribute(name: str) -> Any:
-    """Remove an attribute and return its value, None where there is none.
+    """Remove an attribute and return its value; None if it is not set.
 
-    Removing what is not there does nothing: no write, no new session. Raises TypeError and
-    ReservedAttributeName for what can't be a name. Servlet: ``HttpSession.removeAttribute``.
+    Removing an attribute that is not set does nothing: no write, no new session. Raises TypeError
+    or ReservedAttributeName for an invalid name. Servlet: ``HttpSession.removeAttribute``.
     """
     visit = _loaded("remove_attribute")
     value = visit.attributes.remove(checked_name(name))
@@ -277,7 +276,7 @@ def remove_attribute(name: str) -> Any:
 
 
 async def aremove_attribute(name: str) -> Any:
-    """Remove an attribute and return its value, None where there is none.
+    """Remove an attribute and return its value; None if it is not set.
 
     Async twin of :func:`remove_attribute`.
     """
@@ -288,36 +287,35 @@ async def aremove_attribute(name: str) -> Any:
 
 
 def get_id() -> str:
-    """Return the session's id: its key, which is what the client's cookie carries.
+    """Return the session's id: its key, which is the value of the client's cookie.
 
-    Creates and stores the session where there is none yet. On signed cookies, whose cookie
-    carries the data itself, it is a random id kept in the session. Servlet:
-    ``HttpSession.getId``.
+    Creates and stores the session if there is none yet. With signed cookies, where the cookie has
+    the data itself, the id is a random one in the session's data. Servlet: ``HttpSession.getId``.
     """
     return cast("str", _created("get_id").session_id)
 
 
 async def aget_id() -> str:
-    """Return the session's id, which is what the client's cookie carries.
+    """Return the session's id: its key, which is the value of the client's cookie.
 
-    Creates and stores the session where there is none yet. Async twin of :func:`get_id`.
+    Creates and stores the session if there is none yet. Async twin of :func:`get_id`.
     """
     return cast("str", (await _acreated("aget_id")).session_id)
 
 
 def get_handle() -> str:
-    """Return the session's full handle: 40 hex digits that name it to tools and tasks.
+    """Return the session's full handle: 40 hex digits that identify it to tools and tasks.
 
-    It is the digest of the session's id and opens nothing as a cookie; :func:`open_session` takes
-    it on the engines of this package. Creates and stores the session where there is none yet.
+    It is a digest of the session's id, and useless as a cookie. :func:`open_session` accepts it on
+    the engines of this package. Creates and stores the session if there is none yet.
     """
     return cast("str", _created("get_handle").digest)
 
 
 async def aget_handle() -> str:
-    """Return the session's full handle: 40 hex digits that name it to tools and tasks.
+    """Return the session's full handle: 40 hex digits that identify it to tools and tasks.
 
-    Creates and stores the session where there is none yet. Async twin of :func:`get_handle`.
+    Creates and stores the session if there is none yet. Async twin of :func:`get_handle`.
     """
     return cast("str", (await _acreated("aget_handle")).digest)
 
@@ -340,8 +338,8 @@ async def _acreated(function: str) -> Visit:
 def get_creation_time() -> datetime:
     """Return when the session was created, an aware datetime in UTC.
 
-    A session that is new in this request was created when the request arrived. Survives a change
-    of the session's id. Loads the session, never creates it. Servlet:
+    A session that is new in this request was created when the request arrived. A change of the
+    session's id does not change it. Loads the session, never creates it. Servlet:
     ``HttpSession.getCreationTime``.
     """
     return _utc(_loaded("get_creation_time").told_times().created)
@@ -359,8 +357,9 @@ async def aget_creation_time() -> datetime:
 def get_last_accessed_time() -> datetime:
     """Return when the client's previous request in this session arrived, aware and in UTC.
 
-    For a new session, its creation time. As exact as ``DIRIGIBLE_SESSION_TOUCH_INTERVAL``. Loads
-    the session, never creates it. Servlet: ``HttpSession.getLastAccessedTime``.
+    For a new session, its creation time. The stored time may lag behind by
+    ``DIRIGIBLE_SESSION_TOUCH_INTERVAL``. Loads the session, never creates it. Servlet:
+    ``HttpSession.getLastAccessedTime``.
     """
     return _utc(_loaded("get_last_accessed_time").told_times().accessed)
 
@@ -377,8 +376,8 @@ async def aget_last_accessed_time() -> datetime:
 def get_authentication_time() -> datetime | None:
     """Return when the user of this session last logged in, an aware datetime in UTC.
 
-    None where nobody is logged in, or logged in before the package was installed. A repeated login
-    of the same user counts. Loads the session, never creates it. NIST SP 800-63B-4, 5.2.
+    None without a user, or if the login was before the package was installed. A repeated login of
+    the same user counts. Loads the session, never creates it. NIST SP 800-63B-4, 5.2.
     """
     authenticated = _loaded("get_authentication_time").authenticated
     return None if authenticated is None else _utc(authenticated)
@@ -394,16 +393,16 @@ async def aget_authentication_time() -> datetime | None:
 
 
 def get_max_inactive_interval() -> int:
-    """Return how many seconds the client may stay away before the session ends.
+    """Return how many seconds the client may be idle before the session ends.
 
-    What was set, else ``SESSION_COOKIE_AGE``. Zero or less: the session never times out. Loads
-    the session, never creates it. Servlet: ``HttpSession.getMaxInactiveInterval``.
+    The interval that was set, otherwise ``SESSION_COOKIE_AGE``. Zero or less: the session never
+    times out. Loads the session, never creates it. Servlet: ``HttpSession.getMaxInactiveInterval``.
     """
     return _loaded("get_max_inactive_interval").max_inactive_interval
 
 
 async def aget_max_inactive_interval() -> int:
-    """Return how many seconds the client may stay away before the session ends.
+    """Return how many seconds the client may be idle before the session ends.
 
     Async twin of :func:`get_max_inactive_interval`.
     """
@@ -412,17 +411,17 @@ async def aget_max_inactive_interval() -> int:
 
 
 def set_max_inactive_interval(interval: int) -> None:
-    """End the session once its client has not come for ``interval`` seconds.
+    """End the session when its client has been idle for ``interval`` seconds.
 
-    Zero or less: never. Says nothing about the cookie's kind: one that goes with the browser stays
-    one. An integral float is taken; anything else but an int raises TypeError, an interval too
-    large for a date ValueError. Servlet: ``HttpSession.setMaxInactiveInterval``.
+    Zero or less: never. A cookie that ends with the browser stays such a cookie. Raises TypeError
+    unless ``interval`` is an int or an integral float, and ValueError if it is too large for a
+    date. Servlet: ``HttpSession.setMaxInactiveInterval``.
     """
     _loaded("set_max_inactive_interval").set_max_inactive_interval(interval)
 
 
 async def aset_max_inactive_interval(interval: int) -> None:
-    """End the session once its client has not come for ``interval`` seconds; zero or less: never.
+    """End the session when its client has been idle for ``interval`` seconds; zero or less: never.
 
     Async twin of :func:`set_max_inactive_interval`.
     """
@@ -433,8 +432,8 @@ async def aset_max_inactive_interval(interval: int) -> None:
 def get_time_left() -> int | None:
     """Return the seconds until the session ends if its client stays away; None: never.
 
-    By the max inactive interval or the absolute timeout, whichever comes first. Asking is use of
-    the session like any other; in a passive request it extends nothing. Loads the session, never
+    By the max inactive interval or the absolute timeout, whichever comes first. The call counts as
+    use of the session; in a passive request it extends nothing. Loads the session, never
     creates it.
     """
     return _loaded("get_time_left").time_left
@@ -468,10 +467,10 @@ async def ais_new() -> bool:
 
 
 def invalidate() -> None:
-    """End the session: its stored data is gone at once, and ``request.user`` is nobody.
+    """End the session: its stored data is deleted at once, and ``request.user`` is anonymous.
 
-    The facade goes on working in the same request, for a new, empty session with another id.
-    Servlet: ``HttpSession.invalidate``; the session after it: Dirigible.
+    In the same request, the facade continues with a new, empty session with another id. Servlet:
+    ``HttpSession.invalidate``; the new session: Dirigible.
     """
     visit = _loaded("invalidate")
     with _async_twin_named("invalidate"):
@@ -480,7 +479,7 @@ def invalidate() -> None:
 
 
 async def ainvalidate() -> None:
-    """End the session: its stored data is gone at once, and ``request.user`` is nobody.
+    """End the session: its stored data is deleted at once, and ``request.user`` is anonymous.
 
     Async twin of :func:`invalidate`.
     """
@@ -492,9 +491,9 @@ async def ainvalidate() -> None:
 def change_session_id() -> str:
     """Give the session another id and return it; attributes and creation time stay.
 
-    Creates and stores the session where there is none yet. Done at once, as at a login: a client
-    that then gets a 5xx, which carries no cookie, is left with the old id. A session that was ended
-    meanwhile is not brought back. Servlet: ``HttpServletRequest.changeSessionId``.
+    Creates and stores the session if there is none yet. The store is changed at once, as at a
+    login: a client that then gets a 5xx, which has no cookie, keeps the old id. A session that
+    was ended meanwhile is not brought back. Servlet: ``HttpServletRequest.changeSessionId``.
     """
     visit = _loaded("change_session_id")
     with _async_twin_named("change_session_id"):
@@ -517,9 +516,9 @@ async def achange_session_id() -> str:
 def passive(view: View) -> View:
     """Mark a view, sync or async, whose requests are not accesses of the client.
 
-    They read and change the session as any other, and renew neither its last access nor its cookie.
-    For what a page does by itself: polling, a count-down, a heartbeat. For views of others, the
-    setting ``DIRIGIBLE_SESSION_PASSIVE`` lists their names.
+    Such requests can read and change the session, but renew neither its last access nor its cookie.
+    This is for requests that a page makes by itself: polling, a count-down, a heartbeat. For views
+    of other packages, the setting ``DIRIGIBLE_SESSION_PASSIVE`` lists view names.
     """
     if iscoroutinefunction(view):
 
@@ -558,9 +557,9 @@ changeSessionId = change_session_id
 
 
 class _Facade(ModuleType):
-    """A module that says what to write instead, where somebody takes it for ``request.session``.
+    """A module with helpful errors for code that uses it like ``request.session``.
 
-    A value that is set on a module would be the same for all visitors.
+    A value that is set on a module would be shared by all visitors.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -608,7 +607,7 @@ class _Facade(ModuleType):
         return list(__all__)
 
 
-#: What to write for the methods of ``request.session``.
+#: The functions of the facade, by the methods of ``request.session``.
 _HINTS = {
     "get": "get_attribute(name, default)",
     "setdefault": "set_default(name, default)",

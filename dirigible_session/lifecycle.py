@@ -1,12 +1,11 @@
-"""Creation, last access and interval of a session: where they are kept, and what follows.
+"""Arithmetic on the times of a session: its creation, last access, interval and login.
 
-An engine with columns for them says so with ``keeps_times = True`` and has them in its ``times``.
-On any other engine they live in the session's data under one reserved key. Which of the two it is,
-``current.engines`` knows; here is only arithmetic on seconds since the epoch, with the clock passed
-in.
+Times are seconds since the epoch, and the clock is passed in. An engine with columns for the times
+declares ``keeps_times = True`` and has them in its ``times``. On all other engines they are in the
+session's data, under one reserved key: see ``current.engines``.
 
-A positive interval needs no place of its own: it is Django's ``_session_expiry``, so that every
-store and every tool of Django's obeys it.
+A positive interval is stored as Django's ``_session_expiry``, so that every store and every tool
+of Django applies it.
 """
 
 from __future__ import annotations
@@ -18,23 +17,23 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeGuard
 
-from django.utils.timezone import get_default_timezone, is_naive, make_aware
+from django.utils.timezone import get_default_timezone, make_aware
 
 TIMES_KEY = "_dirigible"
 ID_KEY = "_dirigible_id"
 BROWSER_CLOSE_KEY = "_dirigible_browser_close"
 EXPIRY_KEY = "_session_expiry"
 
-#: What stands for "never" where an expiry must be given: browsers keep a cookie 400 days at most.
+#: The expiry of a session that never times out: browsers keep a cookie for 400 days at most.
 COOKIE_LIFETIME = 400 * 24 * 60 * 60
 
-#: The moments after this one are left to arithmetic that must not overflow a ``datetime``.
+#: The last moment to accept. The rest is a margin, for sums that must not overflow a ``datetime``.
 LAST_DATE = datetime(9998, 12, 31, tzinfo=timezone.utc).timestamp()
 
-#: An interval that was given as zero or less is kept in 64 bits.
+#: A negative interval is stored in 64 bits.
 SMALLEST_INTERVAL = -(2**63)
 
-#: The stored last access may lag by one twentieth of the interval at most.
+#: The stored last access may lag by at most one twentieth of the interval.
 LAG = 20
 
 
@@ -44,14 +43,14 @@ class Times:
 
     created: float
     accessed: float
-    #: What ``set_max_inactive_interval`` was told, if that was zero or less. It is in force as
-    #: long as ``_session_expiry`` says ``COOKIE_LIFETIME``: a later ``set_expiry`` overrides it.
+    #: The interval of ``set_max_inactive_interval``, if it is zero or less. It applies as long as
+    #: ``_session_expiry`` is ``COOKIE_LIFETIME``: a later ``set_expiry`` overrides it.
     interval: int | None = None
-    #: When the session's user last logged in; None: nobody did, or nobody can tell.
+    #: When the session's user last logged in; None: unknown, or without a user.
     authenticated: float | None = None
 
     def as_record(self) -> dict[str, float | int]:
-        """Return what goes into the session's data."""
+        """Return the times as a dict, for the session's data."""
         record: dict[str, float | int] = {"created": self.created, "accessed": self.accessed}
         if self.interval is not None:
             record["interval"] = self.interval
@@ -61,7 +60,7 @@ class Times:
 
     @classmethod
     def from_record(cls, record: object) -> Times | None:
-        """Return what the session's data says, None where it says nothing of use."""
+        """Return the times in the session's data; None if there are none, or they are damaged."""
         if not isinstance(record, dict):
             return None
         created, accessed = record.get("created"), record.get("accessed")
@@ -77,23 +76,23 @@ class Times:
 
 
 def never_times_out(data: Mapping[str, Any], times: Times) -> bool:
-    """Return whether the session was told to live however long its client stays away."""
+    """Return whether the session's interval says that it never times out."""
     return times.interval is not None and data.get(EXPIRY_KEY) == COOKIE_LIFETIME
 
 
 def stays_for_browser(data: Mapping[str, Any]) -> bool:
-    """Return whether the cookie is still one that goes with the browser.
+    """Return whether the cookie still ends with the browser, although the session has an expiry.
 
-    An expiry that the facade set says nothing about the cookie's kind, one set by Django's
-    ``set_expiry`` does; the key remembers for which expiry it was written.
+    An expiry of the facade does not change the kind of the cookie, but one of Django's
+    ``set_expiry`` does. The key has the expiry that it belongs to.
     """
     return BROWSER_CLOSE_KEY in data and data[BROWSER_CLOSE_KEY] == data.get(EXPIRY_KEY)
 
 
 def check_expiry(data: Mapping[str, Any]) -> None:
-    """Raise ValueError if the expiry in the data is one that Django can't have put there.
+    """Raise ValueError if the data has an expiry that is not one of Django's.
 
-    For all functions here, such an expiry counts as not set.
+    All functions here treat such an expiry as not set.
     """
     expiry = data.get(EXPIRY_KEY)
     if expiry is not None and fixed_end(data) is None and not _is_number(expiry):
@@ -101,7 +100,7 @@ def check_expiry(data: Mapping[str, Any]) -> None:
 
 
 def fixed_end(data: Mapping[str, Any]) -> float | None:
-    """Return when a session with an expiry at a fixed date ends; None if it has none."""
+    """Return when a session with a fixed date of expiry ends; None without such a date."""
     expiry = data.get(EXPIRY_KEY)
     try:
         if isinstance(expiry, str):
@@ -112,37 +111,33 @@ def fixed_end(data: Mapping[str, Any]) -> float | None:
 
 
 def _seconds(data: Mapping[str, Any], cookie_age: int) -> float:
-    """Return the seconds that the session may idle, if it does not end at a fixed date."""
+    """Return the seconds that a session without a fixed end may be idle."""
     expiry = data.get(EXPIRY_KEY)
     return expiry if expiry and _is_number(expiry) else cookie_age
 
 
 def _is_number(expiry: object) -> TypeGuard[float]:
-    # Not infinite, not NaN, and not an int that no float can hold.
+    # Neither infinite, NaN, nor an int too large for a float.
     return isinstance(expiry, (int, float)) and abs(expiry) <= sys.float_info.max
 
 
 def timestamp(moment: datetime) -> float:
     """Return a moment in seconds since the epoch; a naive one is Django's with USE_TZ = False."""
-    return _naive_timestamp(moment) if is_naive(moment) else moment.timestamp()
-
-
-def _naive_timestamp(naive: datetime) -> float:
-    # Written with USE_TZ = False, when Django tells the time of the process. That is TIME_ZONE's
-    # on Unix, where Django sets it, but not on Windows, nor under a clock that a test has frozen.
+    # Django uses the local time of the process then. That is TIME_ZONE's on Unix, where Django sets
+    # it, but not on Windows, nor under a clock that a test has frozen.
     try:
-        return naive.timestamp()
+        return moment.timestamp()
     except (ValueError, OverflowError, OSError):
-        # The platform does not know such a date; it is centuries away in any zone.
-        return make_aware(naive, get_default_timezone()).timestamp()
+        # A naive date centuries away, which the platform does not support. Any zone will do.
+        return make_aware(moment, get_default_timezone()).timestamp()
 
 
 def max_inactive_interval(
     data: Mapping[str, Any], times: Times, *, cookie_age: int, now: float
 ) -> int:
-    """Return the interval in seconds as Servlet's ``getMaxInactiveInterval`` means it.
+    """Return the interval in seconds, with the meaning of Servlet's ``getMaxInactiveInterval``.
 
-    Less than a second is one: zero would say that the session never times out.
+    Less than one second is rounded up: zero would mean that the session never times out.
     """
     if EXPIRY_KEY not in data:
         return int(cookie_age)
@@ -155,7 +150,7 @@ def max_inactive_interval(
 
 
 def idle_end(data: Mapping[str, Any], times: Times, *, cookie_age: int) -> float | None:
-    """Return when the session ends unless its client comes back; None: never."""
+    """Return when the session ends if its client does not come back; None: never."""
     if EXPIRY_KEY not in data:
         return times.accessed + cookie_age
     if never_times_out(data, times):
@@ -165,7 +160,7 @@ def idle_end(data: Mapping[str, Any], times: Times, *, cookie_age: int) -> float
 
 
 def absolute_end(times: Times, timeout: float | None) -> float | None:
-    """Return when the session ends however busy it is; None: never."""
+    """Return when the session ends even if it is in use; None: never."""
     if timeout is None:
         return None
     return (times.created if times.authenticated is None else times.authenticated) + timeout
@@ -192,28 +187,28 @@ def touch_due(times: Times, *, interval: int, throttle: float, now: float) -> bo
 
 
 def is_seconds(value: object) -> TypeGuard[float]:
-    """Return whether it is a number of seconds that arithmetic on dates can bear."""
-    # A number of a derived type is none: bool is derived from int.
+    """Return whether ``value`` is a number of seconds in the range of dates."""
+    # Not isinstance(), since bool is derived from int.
     return type(value) in (float, int) and -LAST_DATE <= value <= LAST_DATE  # type: ignore[operator]
 
 
 def checked_interval(interval: object, *, now: float) -> int:
-    """Return the interval as an int; TypeError or ValueError if it can't be one."""
+    """Return the interval as an int. Raises TypeError or ValueError if it is invalid."""
     if isinstance(interval, float) and interval.is_integer():
         interval = int(interval)
     if isinstance(interval, bool) or not isinstance(interval, int):
         raise TypeError(
-            f"dirigible_session: an interval is an int of seconds, not {interval!r} "
+            f"dirigible_session: an interval must be an int of seconds, not {interval!r} "
             f"({type(interval).__name__})."
         )
     if interval > LAST_DATE - now:
         raise ValueError(
-            "dirigible_session: an interval of so many seconds reaches beyond the last date. "
+            "dirigible_session: the interval is too large: it ends after the last possible date. "
             "Zero or less means that the session never times out."
         )
     return max(interval, SMALLEST_INTERVAL)
 
 
 def stored_expiry(interval: int) -> int:
-    """Return what ``_session_expiry`` says for an interval."""
+    """Return the value of ``_session_expiry`` for an interval."""
     return interval if interval > 0 else COOKIE_LIFETIME

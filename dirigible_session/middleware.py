@@ -1,9 +1,9 @@
-"""Makes the request current; leaves the last access to be recorded on the way out."""
+"""The middleware that makes the session of a request the current one."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from django.utils.module_loading import import_string
 from .conf import conf
 from .current import context
 from .current.engines import CLASSES, STAY, VISIT, begin, unwrapped, watch
-from .current.visit import TOUCHED, Visit
+from .current.session import TOUCHED
 from .exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
 
 if TYPE_CHECKING:
@@ -28,66 +28,49 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest, HttpResponseBase
 
+    from .current.visit import Visit
+
 GetResponse = Callable[["HttpRequest"], "HttpResponseBase | Awaitable[HttpResponseBase]"]
 
 logger = logging.getLogger("dirigible_session")
 
 APP = "dirigible_session"
 
-NOT_LOADED = "A session that no view used could not be loaded to record its last access."
+NOT_LOADED = "A session that the view did not use could not be loaded to record its last access."
 NOT_RECORDED = "The last access of a session could not be recorded."
-NOT_DELETED = "A session that is over could not be deleted."
+NOT_DELETED = "An expired session could not be deleted."
 
 
 class _CurrentRequest:
-    """What both middlewares do: make the session of a request current, and finish its visit."""
+    """The common part of both middlewares: it makes a session current, and finishes its visit."""
 
     sync_capable = True
     async_capable = True
     get_response: Any
 
     def _respond(self, request: HttpRequest, session: Any) -> HttpResponseBase:
-        """Get the response to a request whose ``session`` is current meanwhile."""
+        """Return the response to a request whose ``session`` is the current one meanwhile."""
         stay = context.Current(request)
-        known = session.__dict__
-        if STAY not in known:
-            watch(session, stay)
+        watch(session, stay)
         token = context.current.set(stay)
-        is_used = True
         try:
             response: HttpResponseBase = self.get_response(request)
-            # Most pages use no session, and pay for no more than this.
-            is_used = (
-                VISIT in known
+            # Most pages do not use the session, and cost no more than this.
+            if (
+                stay.visits
                 or session.modified
                 or conf.counts_unused
                 or getattr(request, "session", None) is not session
-            )
-            if is_used and hasattr(request, "session"):
-                visit = begin(request.session, stay)
-                is_unused = _counts_although_unused(visit, response)
-                if is_unused:
-                    with _excused(NOT_LOADED):
-                        visit.load_data()
-                if visit.finish(response.status_code):
-                    with _excused(NOT_RECORDED):
-                        visit.touch()
-                elif visit.is_quiet:
-                    if _is_to_be_stored(visit, response):
-                        with _interruption():
-                            visit.session.save()
-                        visit.session.modified = False
-                    _leave_cookie(visit.session, response)
-                if is_unused:
-                    visit.session.accessed = _sends_cookie(visit)
+            ):
+                _finish(request, stay, response)
             return response
         finally:
             try:
-                if is_used:
-                    for visit in _visits_under_way(request, session):
-                        with _excused(NOT_DELETED):
-                            visit.drop_ended()
-                        visit.notify()
+                for visit in stay.visits:
+                    visit.close()
+                    with _logged(NOT_DELETED):
+                        visit.drop_ended()
+                    visit.notify()
             finally:
                 stay.close()
                 context.current.reset(token)
@@ -95,52 +78,32 @@ class _CurrentRequest:
     async def _arespond(self, request: HttpRequest, session: Any) -> HttpResponseBase:
         """Async twin of :meth:`_respond`."""
         stay = context.Current(request)
-        known = session.__dict__
-        if STAY not in known:
-            watch(session, stay)
+        watch(session, stay)
         token = context.current.set(stay)
-        is_used = True
         try:
             response: HttpResponseBase = await self.get_response(request)
-            # Most pages use no session, and pay for no more than this.
-            is_used = (
-                VISIT in known
+            if (
+                stay.visits
                 or session.modified
                 or conf.counts_unused
                 or getattr(request, "session", None) is not session
-            )
-            if is_used and hasattr(request, "session"):
-                visit = begin(request.session, stay)
-                is_unused = _counts_although_unused(visit, response)
-                if is_unused:
-                    with _excused(NOT_LOADED):
-                        await visit.aload_data()
-                if visit.finish(response.status_code):
-                    with _excused(NOT_RECORDED):
-                        await visit.atouch()
-                elif visit.is_quiet:
-                    if _is_to_be_stored(visit, response):
-                        with _interruption():
-                            await visit.session.asave()
-                        visit.session.modified = False
-                    _leave_cookie(visit.session, response)
-                if is_unused:
-                    visit.session.accessed = _sends_cookie(visit)
+            ):
+                await _afinish(request, stay, response)
             return response
         finally:
             try:
-                if is_used:
-                    for visit in _visits_under_way(request, session):
-                        with _excused(NOT_DELETED):
-                            await visit.adrop_ended()
-                        await visit.anotify()
+                for visit in stay.visits:
+                    visit.close()
+                    with _logged(NOT_DELETED):
+                        await visit.adrop_ended()
+                    await visit.anotify()
             finally:
                 stay.close()
                 context.current.reset(token)
 
     def _pass_through(self, request: HttpRequest) -> HttpResponseBase:
-        """Get the response to a request without a session: none is current meanwhile."""
-        # The request may be made inside another one, by a test client for example.
+        """Return the response to a request without a session: none is current meanwhile."""
+        # The request may be made inside another one, for example by a test client.
         token = context.current.set(None)
         try:
             response: HttpResponseBase = self.get_response(request)
@@ -158,11 +121,55 @@ class _CurrentRequest:
             context.current.reset(token)
 
 
-class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
-    """Stands in the place of Django's ``SessionMiddleware``, under WSGI and ASGI.
+def _finish(request: HttpRequest, stay: context.Current, response: HttpResponseBase) -> None:
+    """Record the last access of the request's session, if no save of Django's will do that."""
+    if not hasattr(request, "session"):
+        return
+    visit = begin(request.session, stay)
+    is_unused = _counts_although_unused(visit, response)
+    if is_unused:
+        with _logged(NOT_LOADED):
+            visit.load_data()
+    if visit.finish(response.status_code):
+        with _logged(NOT_RECORDED):
+            visit.touch()
+    elif visit.is_quiet:
+        if _is_to_be_saved(visit, response):
+            with _interruption():
+                visit.session.save()
+            visit.session.modified = False
+        _leave_cookie(visit.session, response)
+    if is_unused:
+        visit.session.accessed = _sends_cookie(visit)
 
-    It does all that Django's does, and makes the request current. Under ASGI it needs no thread
-    but those that the session store needs.
+
+async def _afinish(request: HttpRequest, stay: context.Current, response: HttpResponseBase) -> None:
+    """Async twin of :func:`_finish`."""
+    if not hasattr(request, "session"):
+        return
+    visit = begin(request.session, stay)
+    is_unused = _counts_although_unused(visit, response)
+    if is_unused:
+        with _logged(NOT_LOADED):
+            await visit.aload_data()
+    if visit.finish(response.status_code):
+        with _logged(NOT_RECORDED):
+            await visit.atouch()
+    elif visit.is_quiet:
+        if _is_to_be_saved(visit, response):
+            with _interruption():
+                await visit.session.asave()
+            visit.session.modified = False
+        _leave_cookie(visit.session, response)
+    if is_unused:
+        visit.session.accessed = _sends_cookie(visit)
+
+
+class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
+    """Replaces Django's ``SessionMiddleware``, under WSGI and ASGI.
+
+    It does all that Django's does, and makes the request current. Under ASGI it needs no threads
+    other than those of the session store.
     """
 
     def __init__(self, get_response: Any) -> None:
@@ -171,7 +178,7 @@ class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
         self._is_async = iscoroutinefunction(get_response)
 
     def __call__(self, request: HttpRequest) -> Any:
-        """Handle the request with its session in reach of any code, and store the session."""
+        """Handle the request with its session as the current one, and save the session."""
         if self._is_async:
             return self.__acall__(request)
         self.process_request(request)
@@ -195,7 +202,7 @@ class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
         return self.process_response(request, response)
 
     async def _astore(self, request: HttpRequest, response: Any) -> None:
-        """Save what :meth:`process_response` would, so that it finds the session saved."""
+        """Save the session as :meth:`process_response` would, which then finds it saved."""
         session = unwrapped(getattr(request, "session", None))
         if (
             session is None
@@ -206,7 +213,7 @@ class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
         ):
             return
         if response.status_code >= 500:
-            # It saves nothing then, and yet asks the session for its expiry.
+            # process_response() saves nothing then, but asks the session for its expiry.
             accessed = session.accessed
             await session._aget_session()
             session.accessed = accessed
@@ -217,11 +224,11 @@ class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
                 session.modified = TOUCHED
 
     def process_response(self, request: HttpRequest, response: Any) -> Any:
-        """Store the session and send its cookie as Django does, except in a passive request."""
+        """Save the session and send its cookie as Django does, except in a passive request."""
         session = unwrapped(getattr(request, "session", None))
         response = super().process_response(request, response)
         if session is not None and session.modified is TOUCHED:
-            # The body of a streaming response may still save the session by itself.
+            # The body of a streaming response may still save the session.
             session.modified = True
         return response
 
@@ -229,8 +236,8 @@ class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
 class DirigibleSessionMiddleware(_CurrentRequest):
     """Stands directly after a session middleware, Django's or another, under WSGI and ASGI.
 
-    The session is loaded by whoever uses it first, and stored by the session middleware: a page
-    that does not use it costs no query, no write, no cookie and no ``Vary`` header.
+    The session is loaded on first use, and saved by the session middleware. A page that does not
+    use it costs no query, no write, no cookie and no ``Vary`` header.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -244,36 +251,36 @@ class DirigibleSessionMiddleware(_CurrentRequest):
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> Any:
-        """Handle the request with its session in reach of any code."""
+        """Handle the request with its session as the current one."""
         session = getattr(request, "session", None)
         if type(session) not in CLASSES:
             session = unwrapped(session)
         if isinstance(session, SessionBase):
             self._gets_sessions = True
             return self._answer(request, session)
-        if session is None and (self._gets_sessions or _may_leave_out_sessions(type(self))):
+        if session is None and (self._gets_sessions or _may_skip_sessions(type(self))):
             return self._pass_on(request)
         raise ImproperlyConfigured(
-            f"{MIDDLEWARE!r} needs a session, and request.session is {session!r}. In MIDDLEWARE, "
+            f"{MIDDLEWARE!r} needs a session, but request.session is {session!r}. In MIDDLEWARE, "
             f"write {SESSION_MIDDLEWARE!r} and directly after it {MIDDLEWARE!r}."
         )
 
 
 @contextmanager
-def _excused(what: str) -> Iterator[None]:
-    """Log what a store raises where a page that only reads must not fail for it."""
+def _logged(message: str) -> Iterator[None]:
+    """Log an error of the store that must not fail a page that only reads."""
     try:
         yield
     except UpdateError:
         # The session is gone.
         return
     except Exception:
-        # Whatever a store raises that can't be reached, or takes no writes.
-        logger.exception(what)
+        # A store that can't be reached, or accepts no writes, may raise anything.
+        logger.exception(message)
 
 
 def _check_installed(middleware: type) -> None:
-    # No system check can tell, since none would run.
+    # No system check can report this: the checks are those of the app.
     if not apps.is_installed(APP):
         path = f"{middleware.__module__}.{middleware.__qualname__}"
         raise ImproperlyConfigured(
@@ -282,51 +289,39 @@ def _check_installed(middleware: type) -> None:
         )
 
 
-def _visits_under_way(request: HttpRequest, session: Any) -> Sequence[Visit]:
-    """Return the visits that end with the request, each finished, of an exchanged session too."""
-    last = unwrapped(getattr(request, "session", session))
-    sessions = {id(found): found for found in (session, last)}
-    found_visits = (getattr(found, "__dict__", {}).get(VISIT) for found in sessions.values())
-    visits: list[Visit] = [visit for visit in found_visits if visit is not None]
-    for visit in visits:
-        if not visit.finished:
-            # The view exchanged it or was cancelled, or the server is going down.
-            visit.finish(None)
-    return visits
-
-
 def _counts_although_unused(visit: Visit, response: HttpResponseBase) -> bool:
-    """Return whether the request is one in its session although the view did not use it."""
-    # With SESSION_SAVE_EVERY_REQUEST, SessionMiddleware loads and saves the session after this.
+    """Return whether the request is an access although the view did not use the session."""
+    # With SESSION_SAVE_EVERY_REQUEST, SessionMiddleware saves the session after this.
     return visit.is_unused and visit.is_visit and conf.counts_unused and response.status_code < 500
 
 
 def _sends_cookie(visit: Visit) -> bool:
-    """Return whether SessionMiddleware will set the cookie of a session that no page used.
+    """Return whether SessionMiddleware will set the cookie of a session that the view did not use.
 
-    If not, no part of the response depends on the session. If so, a page cache must not give it
-    to another visitor; not every release of Django sees to that for a session unused.
+    If so, a page cache must not send the response to another visitor: then ``accessed`` makes
+    every release of Django add the ``Vary`` header. If not, the response does not depend on the
+    session.
     """
     return visit.session.modified or settings.SESSION_SAVE_EVERY_REQUEST
 
 
-def _is_to_be_stored(visit: Visit, response: HttpResponseBase) -> bool:
-    """Return whether a passive request changed the session."""
+def _is_to_be_saved(visit: Visit, response: HttpResponseBase) -> bool:
+    """Return whether a passive request has changed the session."""
     session = visit.session
     return session.modified and not session.is_empty() and response.status_code < 500
 
 
 def _leave_cookie(session: Any, response: HttpResponseBase) -> None:
-    """Have SessionMiddleware neither save the session nor renew its cookie."""
+    """Make SessionMiddleware neither save the session nor send its cookie."""
     if session.modified or settings.SESSION_SAVE_EVERY_REQUEST:
         if session.accessed:
             patch_vary_headers(response, ("Cookie",))
-        # Django's takes this for a request whose session was deleted, and leaves it alone.
+        # Django's middleware ignores an object without this attribute.
         del session.accessed
 
 
 def _is_quiet(session: Any) -> bool:
-    # A view is passive by its own word, which makes a visit, or by that of the settings.
+    # The view's decorator has made a visit; the settings have not.
     if VISIT in vars(session) or (conf.passive and STAY in vars(session)):
         return bool(session._dirigible_visit.is_quiet)
     return False
@@ -334,20 +329,20 @@ def _is_quiet(session: Any) -> bool:
 
 @contextmanager
 def _interruption() -> Iterator[None]:
-    """Raise what Django raises where a session is gone that is to be saved."""
+    """Raise SessionInterrupted, as Django does, if the session to be saved is gone."""
     try:
         yield
     except UpdateError as error:
         raise SessionInterrupted(
-            "The session was ended before the request was answered, by a logout in another request "
-            "for one, so what this request changed in it was not stored."
+            "The session was ended before this request completed, for example by a logout in "
+            "another request, so the changes of this request were not saved."
         ) from error
 
 
-def _may_leave_out_sessions(ours: type) -> bool:
-    """Return whether a session middleware of the project's own stands before ours.
+def _may_skip_sessions(ours: type) -> bool:
+    """Return whether the project has a session middleware of its own before ours.
 
-    Django's own gives each request a session, so it is not at fault where there is none.
+    That may skip some requests, which Django's never does.
     """
     for path in settings.MIDDLEWARE:
         candidate = import_string(path)

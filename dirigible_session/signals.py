@@ -1,7 +1,7 @@
 """Signals for audit, clean-up and metrics.
 
-The sender is the session's store class. Each carries ``session`` and ``request`` (None where
-there is none). A receiver that raises is logged and stops nothing. After the Servlet interfaces
+The sender is the session's store class. Each signal has ``session`` and ``request`` (None outside
+a request). An exception in a receiver is logged, and stops nothing. After the Servlet interfaces
 ``HttpSessionListener``, ``HttpSessionIdListener`` and ``HttpSessionAttributeListener``.
 """
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
     from django.http import HttpRequest
 
-#: Once, at the end of the request in which a new session was stored, whoever created it. It may be
-#: stored so late that no request is current any more, and what a receiver changes is not kept.
+#: Sent once, at the end of the request in which a new session was stored, by the facade or not. The
+#: session may be stored so late that the request is not current any more, and changes that a
+#: receiver makes are lost.
 session_created = Signal()
 
 
@@ -31,14 +32,14 @@ class Reason(str, Enum):
 
     #: The facade's ``invalidate()``.
     INVALIDATED = "invalidated"
-    #: ``request.session.flush()``: Django's logout, a login as somebody else, a password that was
+    #: ``request.session.flush()``: Django's logout, a login as another user, a password that was
     #: changed elsewhere.
     FLUSHED = "flushed"
-    #: A request came with the id of a session whose client had stayed away too long.
+    #: A request came with the id of a session that had been idle for too long.
     IDLE = "idle"
     #: A request came with the id of a session that was past the absolute timeout.
     TIMEOUT = "timeout"
-    #: Its user logged in once more, and has more sessions than allowed.
+    #: Its user logged in again, and had more sessions than allowed.
     LIMIT = "limit"
     #: Its user was deleted or deactivated.
     USER = "user"
@@ -46,25 +47,26 @@ class Reason(str, Enum):
     OPERATOR = "operator"
 
 
-#: Once for every stored session that ends, its attributes still readable; with ``handle`` (12
-#: digits), ``user_id`` (of who was logged in, as text; else None) and ``reason`` (a
-#: :class:`Reason`). Where sync code ends it in an event loop, async receivers are told after that.
+#: Sent once for every stored session that ends, with its attributes still readable; with ``handle``
+#: (12 digits), ``user_id`` (of the user who was logged in, as text; otherwise None) and ``reason``
+#: (a :class:`Reason`). If sync code ends it in an event loop, async receivers are called later.
 session_invalidated = Signal()
 
-#: The facade changed the session's id; with ``old_handle`` and ``new_handle``.
+#: Sent when the session's id has changed, by the facade or a login; with ``old_handle`` and
+#: ``new_handle``.
 session_id_changed = Signal()
 
-#: The facade added an attribute; with ``name`` and ``value``.
+#: Sent when the facade has added an attribute; with ``name`` and ``value``.
 attribute_added = Signal()
 
-#: The facade replaced an attribute, or a value that it gave out was changed in place (sent at the
-#: end of the request); with ``name``, ``value`` and ``old_value``.
+#: Sent when the facade has replaced an attribute and, at the end of the request, for a value that
+#: was changed in place; with ``name``, ``value`` and ``old_value``.
 attribute_replaced = Signal()
 
-#: The facade removed an attribute; with ``name`` and ``old_value``.
+#: Sent when the facade has removed an attribute; with ``name`` and ``old_value``.
 attribute_removed = Signal()
 
-#: Not public: a session was stored with the login of its user; with ``session`` and ``request``.
+#: Not public: sent when a session was saved after a login; with ``session`` and ``request``.
 login_stored = Signal()
 
 logger = logging.getLogger("dirigible_session")
@@ -72,15 +74,15 @@ logger = logging.getLogger("dirigible_session")
 Notice = tuple[Signal, dict[str, Any]]
 Receivers = Sequence[Callable[..., Any]]
 
-#: What runs in the background is kept here, since an event loop keeps no task alive.
+#: References to background tasks, since an event loop has weak references only.
 _tasks: set[asyncio.Task[None]] = set()
 
 
 class Outbox:
-    """Signals of one session, noted where they arise and sent where there is time to wait.
+    """The pending signals of one session.
 
-    A change is noted by code that is the same for sync and async callers. Each caller then sends
-    what was noted in its own way.
+    A change is noted by code that sync and async callers share. Each caller then sends the pending
+    signals in its own way.
     """
 
     __slots__ = ("_addressed", "_notices", "_waiting")
@@ -97,19 +99,19 @@ class Outbox:
             "request": request,
         }
         self._notices: list[Notice] = []
-        #: Notices that only their async receivers have yet to be told.
+        #: Notices that have been sent to their sync receivers only.
         self._waiting: list[Notice] = []
 
     def note(self, signal: Signal, **named: Any) -> None:
-        """Remember to send ``signal``, if anybody listens to it."""
+        """Remember to send ``signal``, if it has receivers."""
         if signal.receivers:
             self._notices.append((signal, self._addressed | named))
 
     def send(self, *, is_last: bool = False) -> None:
-        """Send what was noted; a receiver that raises is logged.
+        """Send the pending signals; log exceptions of receivers.
 
-        In an event loop no coroutine can be waited for here, so the async receivers are told at
-        the next :meth:`asend`, or in the background where this is the last chance.
+        A sync function can't await coroutines in an event loop, so async receivers are called by
+        the next :meth:`asend`, or by a background task if ``is_last``.
         """
         notices, self._notices = self._notices, []
         for notice in notices:
@@ -130,7 +132,7 @@ class Outbox:
                 task.add_done_callback(_tasks.discard)
 
     async def asend(self) -> None:
-        """Send what was noted; a receiver that raises is logged."""
+        """Send the pending signals; log exceptions of receivers."""
         waiting, self._waiting = self._waiting, []
         for notice in waiting:
             await _acall(_receivers_of(*notice)[1], *notice)
@@ -143,8 +145,8 @@ class Outbox:
 
 
 def _receivers_of(signal: Signal, named: dict[str, Any]) -> tuple[Receivers, Receivers]:
-    # Signal.send_robust() would do, but it logs a receiver that raised by its __qualname__, and
-    # fails on one that has none, such as a functools.partial.
+    # Signal.send_robust() logs a failing receiver by its __qualname__, and so fails on a receiver
+    # without one, such as a functools.partial.
     return signal._live_receivers(named["sender"])
 
 

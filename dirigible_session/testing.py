@@ -116,7 +116,7 @@ def let_time_pass(client: AnyClient, seconds: float = 0, **units: float) -> None
     _forget_deleted_cookie(client)
     session = client.session
     # As of the epoch, when no session was over.
-    visit = begin(session, SimpleNamespace(arrived=0.0, request=None, closed=False))
+    visit = begin(session, SimpleNamespace(arrived=0.0, request=None, closed=False, visits=()))
     data = visit.data
     # What Django's login or client.session stored has no times before a request used it.
     times = visit.read_times(data) or Times(time.time(), time.time())

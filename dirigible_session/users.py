@@ -1,6 +1,6 @@
-"""The sessions of a user: where somebody is logged in, and signing out there.
+"""The sessions of a user: list them, and end them.
 
-To sign a user out everywhere else::
+To show users where they are logged in, and log them out everywhere else::
 
     from dirigible_session.users import end_sessions, sessions_of
 
@@ -8,20 +8,19 @@ To sign a user out everywhere else::
         print(record.handle, record.last_accessed, record.is_current)
     end_sessions(request.user, keep_current=True)
 
-A user is given as an object or as its primary key. ``AnonymousUser``, and a user that was never
-saved, have no sessions.
+A user is passed as an object or as a primary key. ``AnonymousUser`` and unsaved users have no
+sessions.
 
-On the engines of this package the sessions of a user are found by index: to list them takes at
-most two statements or round trips, and to end them as many again, however many sessions others
-have. On Django's engines that can be listed, each call reads and decodes all sessions that are
-stored: that is for sites with some thousands of them. Other engines raise NotListable.
+The engines of this package find the sessions of a user by index: listing takes at most two
+statements or round trips, and ending them two more, however many sessions are stored. On the
+engines of Django that can be listed, each call reads and decodes all stored sessions, which is for
+sites with some thousands of sessions. Other engines raise NotListable.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -51,19 +50,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dirigible_session")
 
-#: How often to list the sessions of a user, where some got another id before they were ended.
+#: How often to list the sessions of a user again, if some got another id before they were ended.
 TRIES = 5
 #: The shortest handle that a tool takes.
 SHORTEST_HANDLE = 4
 
 
 def sessions_of(user: Any) -> list[SessionRecord]:
-    """Return the live sessions of a user, the one accessed last first.
+    """Return the live sessions of a user, the most recently accessed first.
 
-    ``is_current`` tells which is the session of the current request; outside any request none
-    is. Secrets are stars, as in every record. Neither creates nor changes a session. Raises
-    ValueError if ``user`` can't be a primary key, NotListable if the engine can't tell which
-    sessions there are, StoreFailed if its store does not answer.
+    ``is_current`` is True for the session of the current request. Secret values are replaced with
+    stars, as in every record. Never creates or changes a session. Raises ValueError if ``user`` is
+    not a valid primary key, NotListable if the engine can't list its sessions, and StoreFailed if
+    its store does not respond.
     """
     user_id = _user_id(user)
     if user_id is None:
@@ -84,14 +83,13 @@ async def asessions_of(user: Any) -> list[SessionRecord]:
 
 
 def end_session(user: Any, handle: str) -> bool:
-    """End one session, if it is that user's, and return whether this call ended it.
+    """End a session of the user, and return whether this call ended it.
 
-    ``handle`` is what names a session to every tool: its handle, 4 to 40 digits of the digest, or
-    its key. AmbiguousHandle if several sessions of the user match. The session of another user is
-    not ended, nor is it an error to ask for one, or for one that is gone. If it is the session of
-    the current request, the request goes on with a new, empty session, and nobody is logged in.
-    ``session_invalidated`` is sent with the reason ``OPERATOR``. Further errors: see
-    :func:`sessions_of`.
+    ``handle`` is 4 to 40 hex digits of the session's handle, or its key. Raises AmbiguousHandle if
+    several sessions of the user match. Returns False if the session belongs to another user, or is
+    gone. If it is the session of the current request, the request continues with a new, empty
+    session and an anonymous user. ``session_invalidated`` is sent with the reason ``OPERATOR``.
+    For other errors see :func:`sessions_of`.
     """
     user_id = _user_id(user)
     if user_id is None:
@@ -109,10 +107,11 @@ async def aend_session(user: Any, handle: str) -> bool:
 def end_sessions(user: Any, *, keep_current: bool = False) -> int:
     """End all sessions of a user, or all but the current one, and return how many were live.
 
-    One that ends meanwhile is not counted. With ``keep_current`` the session of the current
-    request stays; NoCurrentRequest outside a request. Without it, the current request goes on with
-    a new, empty session, and nobody is logged in. ``session_invalidated`` is sent for each with
-    the reason ``OPERATOR``. Further errors: see :func:`sessions_of`.
+    A session that another request ends at the same time is not counted. ``keep_current`` keeps the
+    session of the current request, and raises NoCurrentRequest outside a request. Without it, the
+    current request continues with a new, empty session and an anonymous user.
+    ``session_invalidated`` is sent for each with the reason ``OPERATOR``. For other errors see
+    :func:`sessions_of`.
     """
     return _end_sessions(user, keep_current, "end_sessions")
 
@@ -135,13 +134,13 @@ def _end_all(user_id: str, reason: Reason, keep: str | None = None) -> int:
     inspector = Inspector()
     live = 0
     for _ in range(TRIES):
-        # Those that are over as well: a request that is under way may renew its session.
+        # Expired sessions too, since a request in progress may still renew one.
         stored = [session for session in _stored(inspector, user_id) if session.digest != keep]
         ended = _end(inspector, stored, reason)
         live += sum(session.state == "active" for session in ended)
         if len(ended) == len(stored):
             break
-        # The others ended meanwhile, or have another id by now.
+        # The others have ended, or have got another id.
     return live
 
 
@@ -156,14 +155,14 @@ def _end(
         visit.end_reason = reason
         visit.session.flush()
         if reason is Reason.OPERATOR:
-            # Where the user leaves, the view has yet to say goodbye.
+            # If the user was deleted, the view may still need request.user.
             ids.log_out(visit.request)
         visit.notify()
     return ended + current
 
 
 def _current() -> tuple[Visit | None, str | None]:
-    """Return the current visit and the digest of its session; None where there is none."""
+    """Return the current visit and the digest of its session, if any."""
     if not context.is_current():
         return None, None
     visit = context.require("sessions_of").visit
@@ -172,13 +171,13 @@ def _current() -> tuple[Visit | None, str | None]:
 
 
 def _user_id(user: Any) -> str | None:
-    """Return what the sessions of a user hold; None for nobody."""
+    """Return the user's id as sessions store it; None for an anonymous or unsaved user."""
     model: Any = get_user_model()
     if isinstance(user, Model):
         if not isinstance(user, model._meta.concrete_model):
             raise TypeError(
                 f"dirigible_session: {user!r} is not a user: AUTH_USER_MODEL is "
-                f"{settings.AUTH_USER_MODEL!r}. Pass a user, or a primary key of one."
+                f"{settings.AUTH_USER_MODEL!r}. Pass a user or the primary key of a user."
             )
     elif getattr(user, "is_anonymous", False):
         return None
@@ -187,7 +186,7 @@ def _user_id(user: Any) -> str | None:
             user = model(pk=model._meta.pk.to_python(user))
         except ValidationError as error:
             raise ValueError(
-                f"dirigible_session: {user!r} can't be the primary key of a user."
+                f"dirigible_session: {user!r} is not a valid primary key of a user."
             ) from error
     return None if user.pk is None else str(user._meta.pk.value_to_string(user))
 
@@ -197,7 +196,7 @@ def _stored(inspector: Inspector, user_id: str, state: State = "all") -> list[St
 
 
 def _named(stored: Sequence[StoredSession], name: str) -> list[StoredSession]:
-    """Return the session that a handle or a key names, if it is among these."""
+    """Return the session with that handle or key, in a list; an empty list if there is none."""
     digest, prefix = handles.digest(name), name.lower()
     for session in stored:
         if session.digest == digest:
@@ -211,27 +210,27 @@ def _named(stored: Sequence[StoredSession], name: str) -> list[StoredSession]:
 
 
 def _recency(stored: StoredSession) -> tuple[float, float, str]:
-    """Return what orders sessions by their last access, then by their login."""
+    """Return the sort key for the order of last access, then of login."""
     times = stored.times
     if times is None:
         return 0, 0, stored.digest
     return times.accessed, times.authenticated or times.created, stored.digest
 
 
-# No more than so many.
+# DIRIGIBLE_SESSION_MAX_PER_USER
 
 
 def limit_sessions(session: Any, **kwargs: Any) -> None:
-    """End the sessions that a user has too many after a login: those accessed longest ago.
+    """End the least recently accessed sessions of a user who has too many after a login.
 
-    Receives ``login_stored``. Of several logins at once each does this once its session is stored,
-    so the last of them sees all. All go by one order, or two would end each other's session: first
-    come the logins whose request arrived after this one, then this one, then what others accessed.
+    Receives ``login_stored``. Simultaneous logins each do this after storing their session, so the
+    last one sees all. They share one order, or two logins would end each other's session: logins
+    whose request arrived later come first, then this login, then the other sessions.
     """
     user_id = user_id_of(session)
     if conf.max_per_user is None or user_id is None or not hasattr(session, "end_stored"):
         return
-    most = _most_sessions(user_id)
+    most = _max_sessions(user_id)
     if most is None:
         return
 
@@ -248,7 +247,7 @@ def limit_sessions(session: Any, **kwargs: Any) -> None:
 
 
 def limit_at_login(request: Any, **kwargs: Any) -> None:
-    """Store the session of a login at once where no middleware of ours says when it is stored.
+    """Save the session of a login at once if our middleware, which does it later, is not used.
 
     Receives ``user_logged_in``.
     """
@@ -259,7 +258,7 @@ def limit_at_login(request: Any, **kwargs: Any) -> None:
     login_stored.send_robust(type(session), session=session, request=request)
 
 
-def _most_sessions(user_id: str) -> int | None:
+def _max_sessions(user_id: str) -> int | None:
     most = conf.max_per_user
     if isinstance(most, str):
         user = get_user_model()._default_manager.get(pk=user_id)
@@ -267,12 +266,12 @@ def _most_sessions(user_id: str) -> int | None:
     if most is not None and (not isinstance(most, int) or isinstance(most, bool)):
         raise ImproperlyConfigured(
             f"{PREFIX}MAX_PER_USER must be None, a number, or the dotted path of a function that "
-            f"is given the user and returns one of the two, not {most!r}."
+            f"takes the user and returns None or a number, not {most!r}."
         )
     return None if most is None else max(most, 1)
 
 
-# No longer than the user.
+# DIRIGIBLE_SESSION_END_WITH_USER
 
 
 def end_with_deleted(instance: Any, using: str, **kwargs: Any) -> None:
@@ -289,7 +288,7 @@ def end_with_deactivated(
     raw: bool = False,
     **kwargs: Any,
 ) -> None:
-    """End the sessions of a user who is not active any more; receives ``post_save``."""
+    """End the sessions of a user who was deactivated; receives ``post_save``."""
     if not conf.end_with_user or raw or created or getattr(instance, "is_active", True):
         return
     if update_fields is None or "is_active" in update_fields:
@@ -297,30 +296,30 @@ def end_with_deactivated(
 
 
 def _end_with(user: Any, using: str) -> None:
-    end = partial(_end_left, user._meta.pk.value_to_string(user))
+    user_id = user._meta.pk.value_to_string(user)
+
+    def end() -> None:
+        try:
+            _end_all(user_id, Reason.USER)
+        except Exception:
+            # The user must be saved all the same. Django does not accept the sessions any more.
+            logger.exception("The sessions of a deleted or deactivated user could not be ended.")
+
     end()
     if transaction.get_connection(using).in_atomic_block:
-        # Until it commits, others may still log in as that user.
+        # Until it commits, other requests may still log in as that user.
         transaction.on_commit(end, using=using)
 
 
-def _end_left(user_id: str) -> None:
-    try:
-        _end_all(user_id, Reason.USER)
-    except Exception:
-        # The user can't log in any more, nor does any session say otherwise.
-        logger.exception("The sessions of a user who left could not be ended.")
-
-
 def connect() -> None:
-    """Connect what ends sessions at a login and with the user; for ``AppConfig.ready()``."""
+    """Connect the receivers; for ``AppConfig.ready()``."""
     login_stored.connect(limit_sessions)
     user_logged_in.connect(limit_at_login)
     if not apps.is_installed("django.contrib.auth"):
         return
     user_model: Any = get_user_model()._meta.concrete_model
     for model in apps.get_models():
-        # Proxies, and models that inherit from the user's, send signals of their own.
+        # Proxies and subclasses of the user model send signals of their own.
         if issubclass(model, user_model):
             post_delete.connect(end_with_deleted, sender=model)
             post_save.connect(end_with_deactivated, sender=model)

@@ -1,4 +1,4 @@
-"""Attributes: their names, their values as they will come back, and what changed of them."""
+"""Attributes: valid names, values as the store returns them, and changes in place."""
 
 from __future__ import annotations
 
@@ -28,57 +28,57 @@ CONTAINERS = (list, tuple, dict, set, frozenset)
 
 
 def checked_name(name: object) -> str:
-    """Return the name under which an attribute comes back from the store.
+    """Return the name as it comes back from the store.
 
-    TypeError or ReservedAttributeName unless ``name`` can name one.
+    Raises TypeError or ReservedAttributeName if ``name`` can't be the name of an attribute.
     """
     if not isinstance(name, str):
         raise TypeError(
-            f"dirigible_session: an attribute's name is a str, not {name!r} "
+            f"dirigible_session: the name of an attribute must be a str, not {name!r} "
             f"({type(name).__name__})."
         )
     if name.startswith(RESERVED):
         raise ReservedAttributeName(name)
-    # JSON, and UTF-16, make one character of a pair of surrogates.
+    # JSON turns a pair of surrogates into one character, as UTF-16 does.
     utf_16 = ("utf-16", "surrogatepass")
     return name if name.isascii() else name.encode(*utf_16).decode(*utf_16)
 
 
 def survives_json(value: object) -> bool:
-    """Return whether JSON is known to give ``value`` back as it is, without trying."""
+    """Return whether JSON certainly returns ``value`` unchanged."""
     kind = type(value)
     if kind is str:
-        # Not of every str: a pair of surrogates comes back as one character.
+        # A str may have a pair of surrogates, which comes back as one character.
         return value.isascii()  # type: ignore[attr-defined, no-any-return]
-    # Not of every int: json refuses those of very many digits.
+    # The json module refuses an int of very many digits.
     return kind is bool or (kind is int and -LARGE < value < LARGE)  # type: ignore[operator]
 
 
 def as_stored(session: SessionBase, name: str, value: object) -> tuple[Any, Snapshot | None]:
-    """Return ``value`` as the next request will read it, and what it is now.
+    """Return ``value`` as the next request will read it, and a snapshot of it.
 
-    That is ``value`` itself where the session's serializer gives an equal one of the same types
-    back. The snapshot is None for a value that can't be changed in place. Raises
+    That is ``value`` itself if the session's serializer returns an equal one of the same types.
+    The snapshot is None for a value that can't be changed in place. Raises
     AttributeNotSerializable.
     """
     if session.serializer is JSONSerializer and survives_json(value):
         return value, None
     serializer = session.serializer()
     try:
-        # A serializer is promised the dict of a session's data, and may count on it.
+        # Serializers get the dict of a session's data, and may rely on a dict.
         state = serializer.dumps({name: value})
         (stored,) = serializer.loads(state).values()
     except Exception as error:
-        # The serializer is the project's choice, and so is what it raises.
+        # A serializer of the project may raise anything.
         raise AttributeNotSerializable(
             name, value, error, place=find_place(serializer, value)
         ) from error
     if is_same(value, stored):
-        # A pickle keeps what JSON could not, and so do its equals.
+        # Pickle and the like keep values that JSON can't have.
         flaw = None if type(serializer) is JSONSerializer else find_flaw(value)
         stored = value
     else:
-        # The serializer may hide a flaw: JSON turns a key that is NaN into a str.
+        # A serializer may hide a flaw: JSON turns a NaN key into a str.
         flaw = find_flaw(value) or find_flaw(stored)
     if flaw:
         raise AttributeNotSerializable(name, value, flaw.reason, place=flaw.place)
@@ -90,7 +90,7 @@ def as_stored(session: SessionBase, name: str, value: object) -> tuple[Any, Snap
 def is_same(one: object, other: object) -> bool:
     """Return whether two values are equal, of the same types at every depth, and finite.
 
-    False also where they are nested too deep to be stored.
+    Also False if they are nested too deep to be stored.
     """
     level: list[tuple[Any, Any]] = [(one, other)]
     for _ in range(MAX_DEPTH + 1):
@@ -116,14 +116,14 @@ def is_same(one: object, other: object) -> bool:
 
 
 class Flaw(NamedTuple):
-    """Why a value can't be stored, and where in it that is, as one would index it."""
+    """Why a value can't be stored, and the index of the part that is at fault."""
 
     reason: str
     place: str
 
 
 def find_flaw(value: object) -> Flaw | None:
-    """Return why ``value`` can't be stored although the serializer took it; None if it can."""
+    """Return why ``value`` can't be stored although the serializer accepts it; None if it can."""
     pending = [(value, 0, "")]
     while pending:
         item, depth, place = pending.pop()
@@ -140,20 +140,16 @@ def find_flaw(value: object) -> Flaw | None:
 
 
 def find_place(serializer: Any, value: object) -> str:
-    """Return where in ``value`` the innermost part is that the serializer can't take."""
+    """Return the index of the innermost part of ``value`` that the serializer refuses."""
     place = ""
     for _ in range(MAX_DEPTH):
-        culprit = next(
-            (found for found in parts_of(value) if not _takes(serializer, found[1])), None
-        )
-        if culprit is None:
-            break
-        index, value = culprit
+        refused = (part for part in parts_of(value) if not _accepts(serializer, part[1]))
+        index, value = next(refused, ("", None))
         place += index
     return place
 
 
-def _takes(serializer: Any, value: object) -> bool:
+def _accepts(serializer: Any, value: object) -> bool:
     try:
         serializer.dumps({"": value})
     except Exception:
@@ -162,7 +158,7 @@ def _takes(serializer: Any, value: object) -> bool:
 
 
 def parts_of(value: object) -> Iterator[tuple[str, Any]]:
-    """Give the parts of a list, dict or the like, each with its index as Python writes it."""
+    """Yield the parts of a container, each with its index as written in Python."""
     if isinstance(value, dict):
         yield from ((f"[{key!r:.40}]", part) for key, part in list(value.items()))
     elif isinstance(value, (list, tuple)):
@@ -172,7 +168,7 @@ def parts_of(value: object) -> Iterator[tuple[str, Any]]:
 
 
 class Snapshot:
-    """What some data of a session was, to tell whether it was changed in place."""
+    """The serialized state of some data, to detect changes in place."""
 
     __slots__ = ("_serializer", "_state", "data")
 
@@ -183,32 +179,32 @@ class Snapshot:
 
     @classmethod
     def of(cls, session: SessionBase, data: dict[str, Any]) -> Snapshot:
-        """Return what ``data`` is now."""
-        # What was put there through request.session need not pass the session's serializer.
+        """Return a snapshot of ``data``."""
+        # The session's serializer may refuse a value that was set through request.session.
         for serializer in (session.serializer(), pickle):
             with suppress(Exception):
                 return cls(serializer, data, serializer.dumps(data))
-        # Nothing can serialize it. Saving will raise, so we need not.
+        # Nothing can serialize it, so saving the session will raise.
         return cls(None, data, None)
 
     def changed(self) -> bool:
-        """Return whether the data is other than it was."""
+        """Return whether the data has changed."""
         if self._serializer is None:
             return False
         try:
             state = self._serializer.dumps(self.data)
-            # A serializer that salts or encrypts never says the same twice.
+            # The output of a serializer that salts or encrypts differs each time.
             return state != self._state and self._canonical(state) != self._canonical(self._state)
         except Exception:
-            # It could be serialized once, so it was changed into something that can't be.
+            # It could be serialized before, so it has changed into something that can't be.
             return True
 
     def _canonical(self, state: Any) -> bytes:
-        # A pickle tells 1 from True and from 1.0, which are equal.
+        # Unlike ==, pickles distinguish 1 from True and 1.0.
         return pickle.dumps(self._serializer.loads(state))
 
     def before(self) -> dict[str, Any]:
-        """Return the data as it was."""
+        """Return the data as of the snapshot."""
         if self._serializer is None:
             return self.data
         data: dict[str, Any] = self._serializer.loads(self._state)
@@ -233,7 +229,7 @@ class Attributes:
             session[name] = stored
             self._outbox.note(signals.attribute_added, name=name, value=stored)
         elif signals.attribute_replaced.receivers:
-            # What it was takes another round trip through the serializer, so only for who asks.
+            # The old value costs a run of the serializer, so only receivers pay for it.
             old_value = self._before(name)
             session[name] = stored
             self._outbox.note(
@@ -251,7 +247,7 @@ class Attributes:
             self._snapshots[name] = snapshot
 
     def remove(self, name: str) -> Any:
-        """Remove an attribute and return its value, None if it is not there."""
+        """Remove an attribute and return its value; None if there is none."""
         if name not in self._session:
             return None
         old_value = self._before(name)
@@ -260,7 +256,7 @@ class Attributes:
         return value
 
     def watch(self, name: str, value: Any) -> None:
-        """Remember what ``value`` is now, so that a change in place is noticed."""
+        """Take a snapshot of ``value``, to detect a change in place."""
         if type(value) in IMMUTABLE:
             return
         known = self._snapshots.get(name)
@@ -268,19 +264,19 @@ class Attributes:
             self._snapshots.pop(name, None)
             known = None
         if known is None:
-            # Of two threads that read it at once, the other may have changed it by now: what
-            # counts is the snapshot of the first.
+            # If two threads read it at once, the first snapshot counts: the other thread may have
+            # changed the value since.
             self._snapshots.setdefault(name, Snapshot.of(self._session, {name: value}))
 
     def keep_changes_in_place(self) -> None:
-        """Set what was changed in place; AttributeNotSerializable if it can't be stored."""
+        """Set the values that were changed in place. Raises AttributeNotSerializable."""
         session = self._session
         changed = {
             name: snapshot
             for name, snapshot in list(self._snapshots.items())
             if session.get(name) is snapshot.data[name] and snapshot.changed()
         }
-        # All or none: where one can't be stored, the session is not.
+        # All or none: if one value can't be stored, the session is not saved.
         stored = {
             name: as_stored(session, name, snapshot.data[name])
             for name, snapshot in changed.items()

@@ -1,8 +1,8 @@
-"""Which session is current, and making one current.
+"""The current session, and how to make one current.
 
 A context variable follows a request through its view, the tasks it awaits, ``sync_to_async`` and
-``asyncio.to_thread``. A task that outlives its request still holds a copy of the context; the
-``closed`` flag tells it that the request is over.
+``asyncio.to_thread``. A task that outlives its request still holds a copy of the context, so the
+``closed`` flag marks the end of the request.
 """
 
 from __future__ import annotations
@@ -39,17 +39,20 @@ if TYPE_CHECKING:
 
 
 class Current:
-    """One stay of a request, or of an opened session, in a context; it begins when it is made."""
+    """A request, or an opened session, while it is current. It arrives when this is made."""
 
-    closed = False
-    #: The session that was last found loaded; None before, and once this is closed.
-    loaded: Any = None
+    __slots__ = ("arrived", "closed", "holder", "loaded", "visits")
 
     def __init__(self, holder: Any) -> None:
-        #: What has the session: a request, or what stands for one.
+        #: The object whose ``session`` is current: a request, or a stand-in for it.
         self.holder = holder
+        self.closed = False
+        #: The session as the facade last found it loaded; None before that, and after the end.
+        self.loaded: Any = None
         #: Seconds since the epoch.
         self.arrived = time.time()
+        #: The visits of the sessions that were used in it.
+        self.visits: tuple[Visit, ...] = ()
 
     @property
     def request(self) -> HttpRequest | None:
@@ -57,13 +60,14 @@ class Current:
         return None if isinstance(self.holder, SimpleNamespace) else self.holder
 
     def close(self) -> None:
-        """Tell the tasks that still remember this one that it is over."""
+        """End it, also for the tasks that still refer to it."""
         self.closed = True
         self.loaded = None
+        self.visits = ()
 
     @property
     def visit(self) -> Visit:
-        """The visit; the view may have exchanged its session, so each call looks it up."""
+        """The visit. Each call looks it up, since a view may replace ``request.session``."""
         return begin(self.holder.session, self)
 
 
@@ -71,73 +75,69 @@ current: ContextVar[Current | None] = ContextVar("dirigible_session_current", de
 
 
 def enter(holder: Any) -> tuple[Current, Token[Current | None]]:
-    """Make what has a session current; :func:`leave` ends that."""
+    """Make the session of ``holder`` current, until :func:`leave`."""
     stay = Current(holder)
     return stay, current.set(stay)
 
 
 def leave(stay: Current, token: Token[Current | None]) -> None:
-    """Restore what was current before, and tell the tasks that still remember this one."""
+    """End ``stay``, and restore the session that was current before it."""
     stay.close()
     try:
         current.reset(token)
     except ValueError:
-        # A generator may be closed in another context than the one it was begun in, as a fixture of
-        # pytest's is, or an async generator that its loop finalizes. A token is of no use there,
-        # nor needed: whoever still finds this one finds it closed.
+        # A generator may be closed in another context than it was started in, as a pytest fixture
+        # is, or an async generator that its loop finalizes. The token is not valid there, and not
+        # needed: a closed stay is not current.
         return
 
 
 def is_current() -> bool:
-    """Return whether a session is in reach here."""
+    """Return whether there is a current session here."""
     stay = current.get()
     return stay is not None and not stay.closed
 
 
 def require(function: str) -> Current:
-    """Return what is current here; ``function`` is who asks, for the error."""
+    """Return the current stay. Without one, raise NoCurrentRequest, which names ``function``."""
     stay = current.get()
-    if stay is None or stay.closed:
-        raise _error(function)
-    return stay
+    if stay is not None and not stay.closed:
+        return stay
+    try:
+        is_installed = any(map(_is_our_middleware, settings.MIDDLEWARE))
+    except ImproperlyConfigured:
+        # Without settings there are no requests at all: MIDDLEWARE is not at fault.
+        is_installed = True
+    raise NoCurrentRequest(function) if is_installed else MiddlewareMissing(function)
 
 
 def mark_passive() -> None:
-    """Let the current request, if there is one, not count as an access of its client."""
+    """Mark the current request, if there is one, as passive: not an access of its client."""
     stay = current.get()
     if stay is not None and not stay.closed:
         stay.visit.is_marked_passive = True
 
 
-def _error(function: str) -> NoCurrentRequest:
-    try:
-        is_installed = any(map(_names_our_middleware, settings.MIDDLEWARE))
-    except ImproperlyConfigured:
-        # Without settings there are no requests: it is not MIDDLEWARE that is at fault.
-        is_installed = True
-    return NoCurrentRequest(function) if is_installed else MiddlewareMissing(function)
-
-
-def _names_our_middleware(path: str) -> bool:
-    """Return whether a line of ``MIDDLEWARE`` names our middleware, or a subclass of it."""
+def _is_our_middleware(path: str) -> bool:
+    """Return whether an entry of ``MIDDLEWARE`` is our middleware, or a subclass of it."""
     ours = (MIDDLEWARE, OWN_SESSION_MIDDLEWARE)
     if path in ours:
         return True
     try:
         candidate = import_string(path)
     except Exception:
-        # Django says so when it builds the middleware chain.
+        # Django reports it when it builds the middleware chain.
         return False
-    # By name, since this module stands below the middleware.
+    # Compared by name, since this module can't import the middleware.
     bases = getattr(candidate, "__mro__", ())
     return any(f"{base.__module__}.{base.__qualname__}" in ours for base in bases)
 
 
 def note_login(request: Any, **kwargs: Any) -> None:
-    """Receive ``user_logged_in``: the session's user was authenticated now.
+    """Record the time of a login. Receives ``user_logged_in``.
 
-    Django's test client logs in with a request that it makes up. No middleware sees that one, so it
-    is current from here until its session is saved, for the receivers of the project.
+    Django's test client logs in with a request of its own that passes no middleware. It is made
+    current here until its session is saved, for the receivers of the project.
     """
     session: Any = unwrapped(getattr(request, "session", None))
     if not isinstance(session, SessionBase):
@@ -153,11 +153,11 @@ def note_login(request: Any, **kwargs: Any) -> None:
 
 @contextmanager
 def use_request(request: HttpRequest) -> Iterator[HttpRequest]:
-    """Make ``request`` current inside the ``with`` block, and restore what was before.
+    """Make ``request`` current inside the ``with`` block, and restore the former one after it.
 
     For tests, and for code that has a request but runs outside the middleware. It saves nothing:
-    what changed is in ``request.session``, marked as modified. ImproperlyConfigured if the request
-    has no session.
+    changes are in ``request.session``, which is marked as modified. Raises ImproperlyConfigured if
+    the request has no session.
     """
     found: Any = unwrapped(getattr(request, "session", None))
     if not isinstance(found, SessionBase):
@@ -170,32 +170,26 @@ def use_request(request: HttpRequest) -> Iterator[HttpRequest]:
     stay, token = enter(request)
     try:
         visit = begin(found, stay)
-        if visit.finished:
-            # What made it current before has ended.
-            visit.finished = False
+        if visit.closed:
+            # Its request has ended, or an earlier use_request().
+            visit.closed = False
             visit.scopes = 1
         elif visit.scopes or not was_begun:
             visit.scopes += 1
         stay.arrived = visit.arrived
-        with _last_one_out(visit):
+        is_counted = visit.scopes > 0
+        try:
             yield request
+            if visit.scopes == 1:
+                visit.keep_changes_in_place()
+        finally:
+            # Several tasks may use the request at once: the last to leave finishes the visit.
+            visit.scopes -= is_counted
+            if is_counted and not visit.scopes:
+                visit.finish(None)
+                visit.notify()
     finally:
         leave(stay, token)
-
-
-@contextmanager
-def _last_one_out(visit: Visit) -> Iterator[None]:
-    """Finish the visit at the end, where several tasks have the request only in the last."""
-    is_counted = visit.scopes > 0
-    try:
-        yield
-        if visit.scopes == 1:
-            visit.keep_changes_in_place()
-    finally:
-        visit.scopes -= is_counted
-        if is_counted and not visit.scopes:
-            visit.finish(None)
-            visit.notify()
 
 
 @contextmanager
@@ -204,11 +198,12 @@ def open_session(
 ) -> Iterator[SessionBase]:
     """Make a stored session current inside the ``with`` block, by its id or its full handle.
 
-    For code outside any request: a task queue, a WebSocket consumer, a shell. What changed is
-    saved at the end, not on an exception. The last access stays as it is, unless
-    ``counts_as_visit`` is True. SessionNotFound if there is no such live session, or it was ended
-    before the end. By ``handle`` (40 hex digits) only on the engines of this package,
-    ImproperlyConfigured on others. Servlet 6.1: ``HttpSession.Accessor``.
+    For code outside any request: a task queue, a WebSocket consumer, a shell. Changes are saved at
+    the end of the block, but not after an exception. The last access stays as it is, unless
+    ``counts_as_visit`` is True. Raises SessionNotFound if there is no such live session, or if it
+    was ended elsewhere before its changes were saved. ``handle`` (40 hex digits) works on the
+    engines of this package, and raises ImproperlyConfigured on others. Servlet 6.1:
+    ``HttpSession.Accessor``.
     """
     session = _store_of(session_id, handle)
     if handle is not None:
@@ -220,7 +215,7 @@ def open_session(
 
 @contextmanager
 def open_store(session: Any, *, counts_as_visit: bool = False) -> Iterator[None]:
-    """Do for a store that has a session key what :func:`open_session` does for an id."""
+    """Open a session, as :func:`open_session` does, given as a store with its key."""
     stay, token = enter(SimpleNamespace(session=session))
     visit = begin(session, stay)
     visit.counts = counts_as_visit
@@ -250,8 +245,8 @@ async def aopen_session(
 ) -> AsyncIterator[SessionBase]:
     """Make a stored session current inside the ``async with`` block, by its id or full handle.
 
-    What changed is saved at the end, not on an exception; the last access stays as it is, unless
-    ``counts_as_visit`` is True. Async twin of :func:`open_session`.
+    Changes are saved at the end of the block, but not after an exception. Async twin of
+    :func:`open_session`.
     """
     session = _store_of(session_id, handle)
     if handle is not None:
@@ -288,33 +283,33 @@ async def aopen_store(session: Any, *, counts_as_visit: bool = False) -> AsyncIt
 
 
 def _store_of(session_id: str | None, handle: str | None) -> Any:
-    """Return the store of a session; SessionNotFound, TypeError if there can be none."""
+    """Return a store for the session. Raises SessionNotFound and TypeError for invalid names."""
     store_class = import_module(settings.SESSION_ENGINE).SessionStore
     if handle is None:
         if session_id is None:
             raise SessionNotFound("dirigible_session: None is not the id of a session.")
         _check_text("a session id", session_id)
-        # No engine makes such a key, and some stores fail on one.
+        # No engine makes keys of other characters, and some stores fail on them.
         is_possible = session_id.isascii() and session_id.isprintable()
         store = store_class(session_id if is_possible else None)
         if issubclass(kind_of(store_class), CookieVisit):
             raise SessionNotFound(
-                "dirigible_session: no session can be opened by its id on the signed_cookies "
-                "engine: its sessions are in their visitors' browsers."
+                "dirigible_session: the signed_cookies engine can't open a session by its id: its "
+                "sessions are in the browsers of their visitors."
             )
         return store
     if session_id is not None:
-        raise TypeError("dirigible_session: give a session id or a handle, not both.")
+        raise TypeError("dirigible_session: pass a session id or a handle, not both.")
     _check_text("a handle", handle)
     if not getattr(store_class, "can_list", False):
         raise ImproperlyConfigured(
-            "dirigible_session: a session can be opened by its handle only on the engines of this "
-            f"package, whose stores are keyed by it. SESSION_ENGINE is {settings.SESSION_ENGINE!r}."
+            "dirigible_session: only the engines of this package can open a session by its "
+            f"handle. SESSION_ENGINE is {settings.SESSION_ENGINE!r}."
         )
     if len(handle) != DIGEST_LENGTH:
         raise SessionNotFound(
-            f"dirigible_session: a session is opened by its full handle of {DIGEST_LENGTH} hex "
-            "digits, as get_handle() returns it."
+            f"dirigible_session: pass the full handle of {DIGEST_LENGTH} hex digits, as "
+            "get_handle() returns it."
         )
     return store_class()
 
@@ -322,7 +317,7 @@ def _store_of(session_id: str | None, handle: str | None) -> Any:
 def _check_text(what: str, value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(
-            f"dirigible_session: {what} is a str, not {value!r} ({type(value).__name__})."
+            f"dirigible_session: {what} must be a str, not {value!r} ({type(value).__name__})."
         )
 
 
@@ -332,7 +327,7 @@ def _check_live(visit: Visit) -> None:
 
 
 def _has_changes(visit: Visit) -> bool:
-    """Return whether there is something to save, what receivers changed just now included."""
+    """Return whether there are changes to save, including those that receivers just made."""
     visit.keep_changes_in_place()
     return visit.session.modified and (visit.has_id or not visit.session.is_empty())
 
@@ -343,8 +338,8 @@ def _not_found() -> Iterator[None]:
         yield
     except UpdateError as error:
         raise SessionNotFound(
-            "dirigible_session: the session was ended elsewhere while it was open here; "
-            "its changes were not saved."
+            "dirigible_session: the session was ended elsewhere while it was open here, so its "
+            "changes were not saved."
         ) from error
     except SessionNotFound:
         raise

@@ -1,4 +1,4 @@
-"""What differs between engines while a request works on a session, one small class for each kind.
+"""Visits to the different kinds of engines: one small class for each kind.
 
 :func:`kind_of` chooses the kind, once for each engine.
 """
@@ -24,11 +24,11 @@ from django.utils.functional import LazyObject, empty
 from dirigible_session import handles, lifecycle
 from dirigible_session.conf import conf
 from dirigible_session.exceptions import SessionNotFound
-from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, ID_KEY, Times
+from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, ID_KEY, TIMES_KEY, Times
 from dirigible_session.signals import Reason
 
-from .session import watched
-from .visit import LOADED, TOUCHED, Data, Ended, Stay, Visit
+from .session import LOADED, TOUCHED, named_like
+from .visit import Arrival, Data, Ended, Stay, Visit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ STAY = "_dirigible_stay"
 
 
 def unwrapped(session: Any) -> Any:
-    """Return the session in a lazy object, as ``SimpleLazyObject`` and Channels make them."""
+    """Return the session inside a lazy object such as ``SimpleLazyObject`` or that of Channels."""
     while isinstance(session, LazyObject):
         lazy: Any = session
         if lazy._wrapped is empty:
@@ -48,15 +48,20 @@ def unwrapped(session: Any) -> Any:
 
 
 def watch(session: Any, stay: Stay) -> None:
-    """Let a session of ``stay`` ask its visit, which is made when it is first asked.
+    """Let a session of ``stay`` ask its visit, which is made on first use.
 
-    A request that does not use its session pays for no more than this.
+    A request that does not use its session costs no more than this.
     """
     engine: Any = type(session)
-    session.__class__ = CLASSES.get(engine) or class_for(engine)
+    session_class = CLASSES.get(engine) or class_for(engine)
+    if session_class is engine:
+        # It is watched already, as on a request that passes through the middleware again.
+        stay.visits = session._dirigible_stay.visits
+        return
+    session.__class__ = session_class
     session._dirigible_stay = stay
-    if LOADED in session.__dict__:
-        # Somebody was faster than the middleware.
+    if getattr(session, LOADED, None) is not None:
+        # It was loaded before the middleware.
         visit = session._dirigible_visit
         if visit.is_found:
             session._session_cache = visit.judge(session._session_cache)
@@ -72,19 +77,23 @@ def begin(session: Any, stay: Stay) -> Visit:
 
 
 class _VisitOnFirstUse:
-    """The visit of a session, made when it is first asked."""
+    """The visit of a session, made on first use."""
 
     def __init__(self, kind: type[Visit], engine: type[SessionBase]) -> None:
         self._kind = kind
         self._engine = engine
 
     def __get__(self, session: Any, owner: type) -> Any:
-        visit = self._kind(session, self._engine, session._dirigible_stay)
-        # Of two threads that come first, both get the same.
-        return vars(session).setdefault(VISIT, visit)
+        stay = session._dirigible_stay
+        made = self._kind(session, self._engine, stay)
+        # Two threads that use the session first get the same visit.
+        visit = vars(session).setdefault(VISIT, made)
+        if visit is made:
+            stay.visits += (visit,)
+        return visit
 
 
-#: The class of each engine's sessions in a request, by the engine's own.
+#: The class of each engine's sessions in a request, by the engine's own, and by itself.
 CLASSES: dict[Any, type[SessionBase]] = {}
 
 
@@ -94,45 +103,36 @@ def class_for(engine: type[SessionBase]) -> type[SessionBase]:
         kind = kind_of(engine)
         session_class: Any = kind.session_class(engine)
         session_class._dirigible_visit = _VisitOnFirstUse(kind, engine)
-        CLASSES.setdefault(engine, session_class)
+        session_class = CLASSES.setdefault(engine, session_class)
+        CLASSES[session_class] = session_class
     return CLASSES[engine]
 
 
-class StockVisit(Visit):
-    """A visit to an engine whose sessions have their times in their data."""
-
-    @classmethod
-    def session_class(cls, engine: type[SessionBase]) -> type[SessionBase]:
-        """Return the class of the engine's sessions in a request."""
-        return watched(engine)
-
-
-class OwnVisit(StockVisit):
+class OwnVisit(Visit):
     """A visit to an engine that has columns for the times, and applies the limits itself."""
 
-    def __init__(self, session: Any, engine: type[SessionBase], stay: Stay) -> None:
+    engine_notices_end = True
+
+    def __init__(self, session: Any, engine: type[SessionBase], stay: Arrival) -> None:
         super().__init__(session, engine, stay)
         session.judged_at = self.arrived
 
     def limit_passed(self, data: Data) -> Reason | None:
-        """Return None: the engine gives no session that is over."""
+        """Return None: the engine does not load expired sessions."""
         return None
 
     def judge(self, data: Data) -> Data:
-        """Tell of a session that the engine found to be over."""
+        """Note the session that the engine found expired, if any."""
         over = getattr(self.session, "found_over", None)
         if over is not None:
+            timeout = lifecycle.absolute_end(over.times, conf.absolute_timeout)
+            is_timeout = timeout is not None and timeout <= self.arrived
             with suppress(ValueError):
-                self._note_found(over, over.parsed())
+                self.note_expired(Reason.TIMEOUT if is_timeout else Reason.IDLE, over.parsed())
         return super().judge(data)
 
-    def _note_found(self, over: Any, data: Data) -> None:
-        timeout = lifecycle.absolute_end(over.times, conf.absolute_timeout)
-        is_timeout = timeout is not None and timeout <= self.arrived
-        self.note_over(Reason.TIMEOUT if is_timeout else Reason.IDLE, data)
-
     def delete_ended(self, ended: Ended) -> bool:
-        """Delete it if nobody else did, and it is as it was found."""
+        """Delete the session, if it is still there and unchanged."""
         return bool(self.session.end_found_over())
 
     async def adelete_ended(self, ended: Ended) -> bool:
@@ -140,52 +140,44 @@ class OwnVisit(StockVisit):
         return bool(await self.session.aend_found_over())
 
     def was_deleted(self) -> bool:
-        """Return whether this request deleted it, and no other."""
+        """Return whether this request deleted the session, and not another one."""
         return bool(getattr(self.session, "was_deleted", True))
 
     @property
     def is_found(self) -> bool:
-        """Whether a session was loaded; one that was opened by its handle has a digest only."""
+        """Whether a session was found. One that was opened by its handle has no key."""
         key = self.session.session_key
         return key is not None or getattr(self.session, "digest", None) is not None
 
     @property
     def session_id(self) -> str | None:
-        """The session's key; SessionNotFound where the session was opened by its handle."""
+        """The session's key. Raises SessionNotFound if the session was opened by its handle."""
         key: str | None = self.session.session_key
         if key is None and self.has_id:
             raise SessionNotFound(
-                "dirigible_session: the id of a session that was opened by its handle is not "
-                "known, since the store does not keep it. get_handle() works."
+                "dirigible_session: the store does not keep the ids of sessions, so a session that "
+                "was opened by its handle has none here. Use get_handle()."
             )
         return key
 
     @property
     def digest(self) -> str | None:
-        """The digest that the store knows the session by."""
+        """The digest that is the session's key in the store."""
         digest: str | None = getattr(self.session, "digest", None)
         return digest or super().digest
 
     def read_times(self, data: Data) -> Times | None:
-        """Return what the engine read."""
+        """Return the times that the engine read."""
         times: Times | None = self.session.times
         return times
 
     def write_times(self, data: Data, times: Times) -> None:
-        """Let the engine write them."""
-        # A copy, since the engine takes the times that it read for none that were given to it.
+        """Pass the times to the engine."""
+        # A copy, since the engine ignores the very object that it read.
         self.session.times = replace(times)
 
-    def is_gone(self) -> bool:
-        """Return False: the engine brings no session back."""
-        return False
-
-    async def ais_gone(self) -> bool:
-        """Async twin of :meth:`is_gone`."""
-        return False
-
     def touch(self) -> None:
-        """Let the engine do it."""
+        """Touch the session, which is one operation of the engine."""
         if self.session.touch(self.times_to_store().accessed):
             self.session.modified = TOUCHED
 
@@ -195,35 +187,34 @@ class OwnVisit(StockVisit):
             self.session.modified = TOUCHED
 
 
-class DatabaseVisit(StockVisit):
-    """A visit to Django's table, or one like it: a touch is one guarded UPDATE."""
+class DatabaseVisit(Visit):
+    """A visit to Django's table, or a similar one: a touch is one guarded UPDATE."""
 
-    #: The data in the table as text, if it was read from the database that is written to.
+    #: The encoded data, if it was read from the database that sessions are written to.
     _text: str | None = None
     _expires: float | None = None
 
     @classmethod
     def session_class(cls, engine: type[SessionBase]) -> type[SessionBase]:
-        """Return a class that finds a session that is over too, unless the engine reads its own."""
-        base: Any = watched(engine)
+        """Return a class that also reads expired rows, unless the engine reads its rows itself."""
+        base: Any = super().session_class(engine)
         reads = vars(DatabaseStore)["_get_session_from_db"]
         if getattr(engine, "_get_session_from_db", None) is not reads:
             return base  # type: ignore[no-any-return]
 
         class SessionStore(base):  # type: ignore[misc]
             def _get_session_from_db(self) -> Any:
-                # Django's finds no row that is over. Here the visit tells, as of its arrival.
+                # Django ignores expired rows. The visit decides, as of the arrival of its request.
                 rows = self.model.objects.filter(session_key=self.session_key)
                 return self._dirigible_visit.note_row(rows.first())
 
             async def _aget_session_from_db(self) -> Any:
                 return await sync_to_async(self._get_session_from_db)()
 
-        SessionStore.__module__, SessionStore.__qualname__ = base.__module__, base.__qualname__
-        return SessionStore
+        return named_like(engine, SessionStore)
 
     def note_row(self, row: Any) -> Any:
-        """Remember what was read; no row, no key."""
+        """Remember the row that was read. Without a row, the session loses its key."""
         if row is None:
             self.session._session_key = None
             return None
@@ -233,14 +224,14 @@ class DatabaseVisit(StockVisit):
         return row
 
     def limit_passed(self, data: Data) -> Reason | None:
-        """Return by which limit it is over: the table's expiry ends it too."""
+        """Return the limit that the session has passed: ``expire_date`` is an idle limit."""
         reason = super().limit_passed(data)
         if reason is None and self._expires is not None and self._expires <= self.arrived:
             return Reason.IDLE
         return reason
 
     def stored_at(self, data: Data) -> float | None:
-        """Return when it was last stored, reckoned from its expiry."""
+        """Return when the row was last written, calculated from its expiry."""
         expiry = data.get(EXPIRY_KEY)
         if self._expires is None or isinstance(expiry, (str, datetime)):
             return None
@@ -248,7 +239,7 @@ class DatabaseVisit(StockVisit):
         return self._expires - (age or self.session.get_session_cookie_age())
 
     def touch(self) -> None:
-        """Renew the row, if its data is still what was read there."""
+        """Renew the row, if its data is unchanged."""
         if self._renew():
             self.session.modified = TOUCHED
 
@@ -263,80 +254,72 @@ class DatabaseVisit(StockVisit):
             session_key=session.session_key
         )
         text = self._text
-        # A rival may write between the two, but not for ever.
+        # A rival may write between the read and the UPDATE, so try again, but not for ever.
         for _ in range(3):
             if text is None:
                 text = rows.values_list("session_data", flat=True).first()
-            if text is None:
+            data = {} if text is None else session.decode(text)
+            if not data:
+                # The session is gone, or was written with another SECRET_KEY.
                 return False
-            renewed = self._renewed(text)
-            if renewed is None:
-                return False
+            times = self.times_to_store()
+            found = Times.from_record(data.get(TIMES_KEY))
+            if found is not None:
+                times = replace(found, accessed=max(found.accessed, times.accessed))
+            self.write_times(data, times)
+            renewed = {
+                "session_data": session.encode(data),
+                "expire_date": session.get_expiry_date(expiry=data.get(EXPIRY_KEY)),
+            }
             if rows.filter(session_data=text).update(**renewed):
-                self._drop_copy()
+                self.drop_cached()
                 return True
             text = None
         return False
 
-    def _renewed(self, text: str) -> dict[str, Any] | None:
-        session = self.session
-        data = session.decode(text)
-        found = Times.from_record(data.get(lifecycle.TIMES_KEY))
-        if found is None and not data:
-            # Most likely written with another SECRET_KEY.
-            return None
-        times = self.times_to_store()
-        if found is not None:
-            times = replace(found, accessed=max(found.accessed, times.accessed))
-        self.write_times(data, times)
-        return {
-            "session_data": session.encode(data),
-            "expire_date": session.get_expiry_date(expiry=data.get(EXPIRY_KEY)),
-        }
-
-    def _drop_copy(self) -> None:
-        """Drop what a cache has of the session, which is older now."""
+    def drop_cached(self) -> None:
+        """Drop the copy of the row in a cache, if the engine has one."""
 
 
 class CachedDatabaseVisit(DatabaseVisit):
-    """A visit to Django's table, of which there is a copy in a cache."""
+    """A visit to Django's table with copies of its rows in a cache."""
 
-    def _drop_copy(self) -> None:
+    def drop_cached(self) -> None:
+        """Drop the copy, which is older than the row now."""
         session = self.session
         session._cache.delete(session.cache_key_prefix + session.session_key)
 
 
-class FileVisit(StockVisit):
+class FileVisit(Visit):
     """A visit to the file engine, which never ends a session by its interval."""
 
     store_ends_idle = False
-    #: What the engine decoded last.
+    #: The data that the engine decoded last.
     decoded: Mapping[str, Any] | None = None
-    #: Whether the engine has deleted the session because it found it over.
+    #: Whether the engine has deleted the expired session.
     engine_deleted_it = False
 
     @classmethod
     def session_class(cls, engine: type[SessionBase]) -> type[SessionBase]:
-        """Return a class that remembers what it decodes, since the engine may find it over."""
-        base: Any = watched(engine)
+        """Return a class that remembers what it decoded, since the engine hides expired data."""
+        base: Any = super().session_class(engine)
 
         class SessionStore(base):  # type: ignore[misc]
             def decode(self, session_data: Any) -> Any:
                 self._dirigible_visit.decoded = data = super().decode(session_data)
                 return data
 
-        SessionStore.__module__, SessionStore.__qualname__ = base.__module__, base.__qualname__
-        return SessionStore
+        return named_like(engine, SessionStore)
 
     def may_create(self) -> bool:
-        """Return whether to create: the engine does in place of a session that is over."""
+        """Return whether to create a session, which the engine also does for an expired one."""
         if self.is_loading and self.decoded and self.session.session_key is not None:
-            self.note_over(Reason.IDLE, dict(self.decoded))
+            self.note_expired(Reason.IDLE, dict(self.decoded))
             self.engine_deleted_it = True
         return super().may_create()
 
     def delete_ended(self, ended: Ended) -> bool:
-        """Delete a session that is over, unless the engine did; return whether to tell of it."""
+        """Delete an expired session, unless the engine did; return whether to notify receivers."""
         return self.engine_deleted_it or super().delete_ended(ended)
 
     async def adelete_ended(self, ended: Ended) -> bool:
@@ -350,45 +333,45 @@ class FileVisit(StockVisit):
         return None
 
 
-class CookieVisit(StockVisit):
-    """A visit that brings its session along: it needs an id of its own, which is kept in it."""
+class CookieVisit(Visit):
+    """A visit to the signed_cookies engine, whose sessions need an id in their data."""
 
     store_ends_idle = False
+    engine_notices_end = True
 
     @classmethod
     def session_class(cls, engine: type[SessionBase]) -> type[SessionBase]:
-        """Return a class that takes cookies of any age.
+        """Return a class that loads cookies of any age.
 
-        The engine takes none older than ``SESSION_COOKIE_AGE``, whatever the session's own interval
-        (Django ticket #19201). One that has times is held to its interval instead.
+        The engine refuses those older than ``SESSION_COOKIE_AGE``, whatever the session's own
+        interval (Django ticket #19201). With times, the session's interval is applied instead.
         """
-        base: Any = watched(engine)
+        base: Any = super().session_class(engine)
 
         class SessionStore(base):  # type: ignore[misc]
             def get_session_cookie_age(self) -> Any:
                 is_loading = self._dirigible_visit.is_loading
                 return COOKIE_LIFETIME if is_loading else super().get_session_cookie_age()
 
-        SessionStore.__module__, SessionStore.__qualname__ = base.__module__, base.__qualname__
-        return SessionStore
+        return named_like(engine, SessionStore)
 
     def limit_passed(self, data: Data) -> Reason | None:
-        """Return by which limit it is over; without times, by its cookie's age."""
+        """Return the limit that the session has passed; without times, by the cookie's age."""
         if self.read_times(data) is None:
             age = self.session.get_session_cookie_age()
             if (self.stored_at(data) or 0) + age <= self.arrived:
                 return Reason.IDLE
         return super().limit_passed(data)
 
-    def note_over(self, reason: Reason, data: Data) -> None:
-        """Do nothing: a cookie was never stored."""
+    def note_expired(self, reason: Reason, data: Data) -> None:
+        """Do nothing: the session was never stored."""
 
     def stored_at(self, data: Data) -> float | None:
         """Return when the cookie was signed."""
         try:
             return float(b62_decode(str(self.session.session_key).rsplit(":", 2)[1]))
         except (IndexError, ValueError):
-            # No signature of Django's: what was loaded is nothing.
+            # The cookie has no signature of Django's, so nothing was loaded from it.
             return 0.0
 
     @property
@@ -406,32 +389,24 @@ class CookieVisit(StockVisit):
         return handles.handle(str(data.get(ID_KEY)))
 
     def draw_id(self) -> None:
-        """Draw it."""
+        """Draw the id that is kept in the session."""
         self.session[ID_KEY] = get_random_string(32, VALID_KEY_CHARS)
-
-    def is_gone(self) -> bool:
-        """Return False: the browser has it."""
-        return False
-
-    async def ais_gone(self) -> bool:
-        """Async twin of :meth:`is_gone`."""
-        return False
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the cookie stays as it is: not where it carries what was changed."""
+        """Whether to send no cookie: but a changed session must be sent."""
         return super().is_quiet and not self.session.modified
 
     def is_old(self, times: Times) -> bool:
         """Return whether half of the interval has passed.
 
-        Each answer that has the cookie may overtake another, and would undo what that one wrote.
+        Each response with the cookie may overtake another, and would undo its changes.
         """
         interval = self.max_inactive_interval
         return self.arrived - times.accessed > (interval if interval > 0 else COOKIE_LIFETIME) / 2
 
     def touch(self) -> None:
-        """Have the cookie sent, and the session with it."""
+        """Let the session middleware send the cookie, which has the session in it."""
         self.session.modified = True
 
     async def atouch(self) -> None:
@@ -439,14 +414,14 @@ class CookieVisit(StockVisit):
         self.session.modified = True
 
 
-def kind_of(engine: type[SessionBase]) -> type[StockVisit]:
-    """Return the kind of the visits to an engine."""
+def kind_of(engine: type[SessionBase]) -> type[Visit]:
+    """Return the class of the visits to an engine."""
     if getattr(engine, "keeps_times", False):
         return OwnVisit
-    kinds: tuple[tuple[type[SessionBase], type[StockVisit]], ...] = (
+    kinds: tuple[tuple[type[SessionBase], type[Visit]], ...] = (
         (CachedDatabaseStore, CachedDatabaseVisit),
         (DatabaseStore, DatabaseVisit),
         (FileStore, FileVisit),
         (CookieStore, CookieVisit),
     )
-    return next((kind for store, kind in kinds if issubclass(engine, store)), StockVisit)
+    return next((kind for store, kind in kinds if issubclass(engine, store)), Visit)

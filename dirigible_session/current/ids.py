@@ -1,6 +1,6 @@
-"""Creating a session, ending it and changing its id: once, however many ask for it at once.
+"""Create a session, end it, or change its id: once, even if several threads or tasks do it at once.
 
-All expect the session to be loaded.
+The functions expect the session to be loaded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def create(visit: Visit) -> None:
-    """Create and store the session unless it has an id by now."""
+    """Create and store the session, unless it has an id already."""
     with visit.lock.for_thread():
         if not visit.has_id:
             with _key_restored_on_error(visit):
@@ -43,8 +43,8 @@ async def acreate(visit: Visit) -> None:
 def change(visit: Visit) -> None:
     """Give the session another id; create it if it has none.
 
-    A session that was ended elsewhere is not stored again: the save at the end of the request finds
-    it gone.
+    A session that was ended elsewhere is not stored again: the save at the end of the request will
+    find it gone.
     """
     if not visit.has_id:
         create(visit)
@@ -70,7 +70,7 @@ async def achange(visit: Visit) -> None:
 
 
 def end(visit: Visit, reason: Reason = Reason.INVALIDATED) -> None:
-    """End the session, unless another thread or task has ended it meanwhile; nobody is its user."""
+    """End the session, unless another thread or task just did, and log its user out."""
     generation = visit.generation
     with visit.lock.for_thread():
         if visit.generation == generation:
@@ -90,23 +90,23 @@ async def aend(visit: Visit, reason: Reason = Reason.INVALIDATED) -> None:
 
 
 def log_out(request: HttpRequest | None) -> None:
-    """Let ``request.user`` be nobody, also on a request that wraps it."""
+    """Make ``request.user`` anonymous, also for a request object that wraps this one."""
     if request is None or not hasattr(request, "user"):
         return
     if not apps.is_installed("django.contrib.auth"):
-        # Whoever the project's own way of logging in says it is.
+        # The user belongs to the project's own authentication.
         return
-    # Imported here: this module is imported before the app registry is ready.
+    # This module is imported before the app registry is ready.
     from django.contrib.auth.models import AnonymousUser
 
     async def auser() -> Any:
-        # Who logs in again is told to the user only, on some releases of Django.
+        # On some releases of Django, a later login sets request.user only.
         return request.user
 
     user = request.user
     request.user = nobody = AnonymousUser()
     if isinstance(user, LazyObject):
-        # Who wraps the request has kept this object.
+        # A request that wraps this one has kept the lazy object.
         user._wrapped = nobody
     request.auser = auser
 
@@ -118,7 +118,7 @@ def _take_another_key(visit: Visit) -> None:
 
 @contextmanager
 def _key_restored_on_error(visit: Visit) -> Iterator[None]:
-    """Give the session back the key that it had, where it could not be stored under another."""
+    """Give the session its former key back if it could not be stored under another one."""
     key = visit.session.session_key
     try:
         yield

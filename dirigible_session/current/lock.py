@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-#: How often a task looks whether the threads are done, in seconds.
+#: Seconds between two attempts of a task to get the lock.
 LOOK_EVERY = 0.001
 
 
@@ -23,14 +23,19 @@ class RequestLock:
     __slots__ = ("_tasks", "_threads")
 
     def __init__(self) -> None:
-        # A receiver of a signal may ask for the lock while its sender holds it.
+        # Reentrant, since a signal may be sent while the lock is held.
         self._threads = threading.RLock()
         self._tasks = threading.Lock()
 
     @contextmanager
     def for_thread(self) -> Iterator[None]:
         """Wait for other threads; in an event loop, go on at once."""
-        is_held = self._threads.acquire(blocking=not _in_event_loop())
+        try:
+            asyncio.get_running_loop()
+            in_event_loop = True
+        except RuntimeError:
+            in_event_loop = False
+        is_held = self._threads.acquire(blocking=not in_event_loop)
         try:
             yield
         finally:
@@ -40,7 +45,7 @@ class RequestLock:
     @asynccontextmanager
     async def for_task(self) -> AsyncIterator[None]:
         """Wait for other tasks, and for threads."""
-        # No asyncio.Lock: a sync view may run one event loop after another.
+        # An asyncio.Lock is bound to one event loop, but a sync view may run several in turn.
         while not self._tasks.acquire(blocking=False):
             await asyncio.sleep(LOOK_EVERY)
         try:
@@ -50,11 +55,3 @@ class RequestLock:
             yield
         finally:
             self._tasks.release()
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

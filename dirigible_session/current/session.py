@@ -1,7 +1,7 @@
-"""The session of a request: its class is derived from its engine's, and asks its visit.
+"""The class of a request's session: derived from its engine's ``SessionStore``, it asks its visit.
 
-This is what happens when anybody loads, saves, ends or renames ``request.session``: the facade, a
-view, ``request.user``, a login.
+Every load, save, flush and change of key of ``request.session`` passes through here, whether the
+facade, a view, ``request.user`` or a login asks for it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ from django.utils import timezone
 from dirigible_session import lifecycle
 from dirigible_session.signals import login_stored
 
-from .visit import LOADED, TOUCHED
-
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
 
 Data = dict[str, Any]
 
-#: What a session in a request has beside what its engine gives it.
+#: The attribute in which Django's ``SessionBase`` keeps the loaded data.
+LOADED = "_session_cache"
+
+#: The value of ``modified`` after a touch: the session middleware sends the cookie of a session
+#: that is modified, but there is nothing to save, unless the session is modified again.
+TOUCHED: Any = "touched"
+
+#: The attributes that a session has in a request beside those of its engine.
 OWN_STATE = frozenset({"_dirigible_visit", "_dirigible_stay"})
 
 
@@ -43,7 +48,7 @@ def watched(engine: type[SessionBase]) -> type[SessionBase]:
                 # An engine's aload() may call load().
                 return super().load()  # type: ignore[no-any-return]
             if LOADED in vars(self):
-                # Somebody wants to see what is stored now.
+                # An explicit load() reads the stored session again.
                 return visit.fresh().session.load()  # type: ignore[no-any-return]
             with visit.loading():
                 data = super().load()
@@ -79,7 +84,7 @@ def watched(engine: type[SessionBase]) -> type[SessionBase]:
                     raise
             if visit.saved():
                 login_stored.send_robust(visit.engine, session=self, request=visit.request)
-            if visit.finished:
+            if visit.closed:
                 visit.notify()
 
         async def asave(self, must_create: bool = False) -> None:
@@ -96,7 +101,7 @@ def watched(engine: type[SessionBase]) -> type[SessionBase]:
                     raise
             if visit.saved():
                 await login_stored.asend_robust(visit.engine, session=self, request=visit.request)
-            if visit.finished:
+            if visit.closed:
                 await visit.anotify()
 
         def clear(self) -> None:
@@ -109,7 +114,7 @@ def watched(engine: type[SessionBase]) -> type[SessionBase]:
                 visit.load_data()
             ending = visit.ending()
             if ending is not None and visit.tells_ends and visit.is_gone():
-                # Another request has ended it, and told of it.
+                # Another request has ended it, and sent the signal.
                 ending = None
             super().flush()
             visit.flushed(ending)
@@ -120,7 +125,7 @@ def watched(engine: type[SessionBase]) -> type[SessionBase]:
                 await visit.aload_data()
             ending = visit.ending()
             if ending is not None and visit.tells_ends and await visit.ais_gone():
-                # Another request has ended it, and told of it.
+                # Another request has ended it, and sent the signal.
                 ending = None
             await super().aflush()
             visit.flushed(ending)
@@ -192,7 +197,11 @@ def watched(engine: type[SessionBase]) -> type[SessionBase]:
             # Copies and pickles are of the engine's class.
             return as_it_is, (self.detached(),)
 
-    SessionStore.__module__ = engine.__module__
-    # Django salts signatures with it.
-    SessionStore.__qualname__ = engine.__qualname__
-    return SessionStore
+    return named_like(engine, SessionStore)
+
+
+def named_like(engine: type[SessionBase], session_class: type[SessionBase]) -> type[SessionBase]:
+    """Give a class its engine's name and return it: Django salts signatures with the name."""
+    session_class.__module__ = engine.__module__
+    session_class.__qualname__ = engine.__qualname__
+    return session_class

@@ -1,4 +1,4 @@
-"""What is known of one session while a request, or ``open_session``, works on it."""
+"""The state of one session during a request, or inside ``open_session``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from dirigible_session.stored import user_id_of
 
 from .attributes import Attributes
 from .lock import RequestLock
+from .session import LOADED, TOUCHED, watched
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
@@ -26,16 +27,9 @@ if TYPE_CHECKING:
 
 Data = dict[str, Any]
 
-#: Where Django's ``SessionBase`` keeps the data once it is loaded.
-LOADED = "_session_cache"
 
-#: What ``modified`` is after a touch: SessionMiddleware sends the cookie of a session that is
-#: modified, and there is nothing to save unless somebody modifies it on the way out.
-TOUCHED: Any = "touched"
-
-
-class Stay(Protocol):
-    """What a visit is told of the request that it belongs to."""
+class Arrival(Protocol):
+    """The arrival of a request, as a visit needs it."""
 
     @property
     def arrived(self) -> float:
@@ -43,19 +37,26 @@ class Stay(Protocol):
 
     @property
     def request(self) -> HttpRequest | None:
-        """The request; None where there is none."""
+        """The request; None for ``open_session``."""
 
     @property
     def closed(self) -> bool:
-        """Whether the request is over, but for what SessionMiddleware does after it."""
+        """Whether the response has passed our middleware."""
 
 
-#: The visit whose session the engine loads in this thread or task.
+class Stay(Arrival, Protocol):
+    """A request while it is current."""
+
+    #: The visits that began in it.
+    visits: tuple[Visit, ...]
+
+
+#: The visit whose session is being loaded in this thread or task.
 _loading: ContextVar[Visit | None] = ContextVar("dirigible_session_loading", default=None)
 
 
 class State(Enum):
-    """What a visit knows of its session, see :class:`Visit`."""
+    """The states of a :class:`Visit`."""
 
     UNREAD = "unread"
     CLEARED = "cleared"
@@ -65,7 +66,7 @@ class State(Enum):
 
 @dataclass
 class Ended:
-    """A stored session that was found to be over when it was loaded."""
+    """A stored session that was expired when it was loaded."""
 
     reason: Reason
     #: The session as it was stored, detached from the request.
@@ -74,52 +75,54 @@ class Ended:
 
 
 class Visit:
-    r"""What is known of a session during one request.
+    r"""The state of a session during one request.
 
-    Every session of a request has one; ``session.py`` asks it what to do. It has four states::
+    Every session of a request has a visit, which ``session.py`` asks. It has four states::
 
         UNREAD --- load: a live session -------------------> KNOWN
-           |  \--- load: none, or over --------------------> NEW
+           |  \--- load: none, or an expired one -----------> NEW
            | clear() before load                              ^
            v                                                  |
         CLEARED -- its times are loaded --> KNOWN or NEW      |
                                               |  flush()      |
                                               +---------------+
 
-    A session is *known* if the client named a live one, and *new* else. What the engines do
-    differently is in the subclasses, see ``engines.py``; this one is for engines whose sessions
-    have their times in their data, and can only be saved whole.
+    A session is *known* if the client named a live one, otherwise *new*. The subclasses in
+    ``engines.py`` have the differences between engines. This class is for engines that save a
+    session whole, with its times in its data.
     """
 
     state = State.UNREAD
     #: Whether this counts as an access by the session's client, unless the request is passive.
     counts = True
-    #: Whether the view said that it is passive.
+    #: Whether the view is marked as passive.
     is_marked_passive = False
-    #: Whether the request is over, but for what SessionMiddleware does after it.
-    finished = False
-    #: How many ``use_request`` it is in, if it was none but these that made it current.
+    #: Whether the response has passed our middleware; the session may still be saved after that.
+    closed = False
+    #: The number of ``use_request`` blocks around it; 0 if the middleware made it current.
     scopes = 0
-    #: The session that the client named, if it was over.
+    #: The session that the client named, if it was expired.
     ended: Ended | None = None
     #: Whether a user has logged in since the session was last saved.
     has_login = False
-    #: Why the session ends, if it does.
+    #: The reason to send if the session ends.
     end_reason = Reason.FLUSHED
-    #: How many sessions have ended in this request.
+    #: The number of sessions that have ended in this request.
     generation = 0
-    #: What to call once the session is saved.
+    #: A callback for after the next save.
     once_saved: Callable[[], None] | None = None
-    #: Whether the store ends a session by its interval, so that one that it gives is not idle.
+    #: Whether the store ends idle sessions itself, so that a session that it loads is not idle.
     store_ends_idle = True
+    #: Whether the engine itself notices that another request has ended the session.
+    engine_notices_end = False
 
-    #: The key of what was loaded, and of what is being loaded.
+    #: The key of the session that was loaded, and of the session that is being loaded.
     _key: str | None = None
     _loading_key: str | None = None
     #: The times that were loaded or set; None if there were none.
     _times: Times | None = None
     _are_times_told = False
-    #: When a session that has no times was stored, as far as it is known.
+    #: When a session without times was stored, if known.
     _stored_at: float | None = None
     _is_announced = False
     _last_handle: str | None = None
@@ -127,41 +130,41 @@ class Visit:
     _outbox: signals.Outbox | None = None
     _lock: RequestLock | None = None
 
-    def __init__(self, session: Any, engine: type[SessionBase], stay: Stay) -> None:
+    def __init__(self, session: Any, engine: type[SessionBase], stay: Arrival) -> None:
         self.session = session
-        #: The class of the engine's sessions.
+        #: The engine's own ``SessionStore``.
         self.engine = engine
         #: In seconds since the epoch.
         self.arrived = stay.arrived
         self.request = stay.request
-        self.finished = stay.closed
+        self.closed = stay.closed
         self._sent_key = session.session_key
 
-    # Of two threads that come first, both get the same.
+    # setdefault(), so that two threads get the same object.
 
     @property
     def outbox(self) -> signals.Outbox:
-        """The signals that are to be sent."""
+        """The signals to be sent."""
         return self._outbox or vars(self).setdefault(
             "_outbox", signals.Outbox(self.session, self.request, sender=self.engine)
         )
 
     @property
     def attributes(self) -> Attributes:
-        """The session's attributes, for changing them."""
+        """The session's attributes."""
         return self._attributes or vars(self).setdefault(
             "_attributes", Attributes(self.session, self.outbox)
         )
 
     @property
     def lock(self) -> RequestLock:
-        """What whoever creates the session, ends it or changes its id has to hold."""
+        """The lock for creating the session, ending it and changing its id."""
         return self._lock or vars(self).setdefault("_lock", RequestLock())
 
     def notify(self) -> None:
         """Send the signals that were noted."""
         if self._outbox is not None:
-            self._outbox.send(is_last=self.finished)
+            self._outbox.send(is_last=self.closed)
 
     async def anotify(self) -> None:
         """Async twin of :meth:`notify`."""
@@ -175,7 +178,7 @@ class Visit:
 
     @property
     def is_passive(self) -> bool:
-        """Whether the view, or the project's settings, say that this is no access of the client."""
+        """Whether the request is passive, by the view's decorator or by the settings."""
         if self.is_marked_passive or not conf.passive:
             return self.is_marked_passive
         match = getattr(self.request, "resolver_match", None)
@@ -186,16 +189,20 @@ class Visit:
         """Whether this counts as an access by the session's client."""
         return self.counts and not self.is_passive
 
-    # The session is loaded.
+    # Loading.
+
+    @classmethod
+    def session_class(cls, engine: type[SessionBase]) -> type[SessionBase]:
+        """Return the class of the engine's sessions in a request."""
+        return watched(engine)
 
     @property
     def data(self) -> Data:
-        """The session's data, loaded if need be."""
-        data: Data = self.session._get_session()
-        return data
+        """The session's data, loaded if necessary."""
+        return self.session._get_session()  # type: ignore[no-any-return]
 
     def load_data(self) -> None:
-        """Load the session's data, or its times if it was cleared before they were loaded."""
+        """Load the session's data; if it was cleared before, load its times."""
         if self.state is State.CLEARED:
             fresh = self.fresh()
             fresh.load_data()
@@ -211,7 +218,7 @@ class Visit:
         await self.session._aget_session()
 
     def fresh(self) -> Visit:
-        """Return a visit to the session as it is stored now, of no request and not loaded."""
+        """Return a visit without a request to the same session, not loaded yet."""
         session = self.session.detached()
         vars(session).pop(LOADED, None)
         session.accessed = session.modified = False
@@ -221,11 +228,6 @@ class Visit:
         visit.request = None
         return visit
 
-    @property
-    def closed(self) -> bool:
-        """See :class:`Stay`."""
-        return self.finished
-
     def _learn_times(self, fresh: Visit) -> None:
         self.state, self._times = fresh.state, fresh._times
         if not self.client_knows_it:
@@ -233,7 +235,7 @@ class Visit:
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Load, and create nothing."""
+        """Mark the session as being loaded, so that the engine creates none."""
         self._loading_key = self.session.session_key
         token = _loading.set(self)
         try:
@@ -243,21 +245,21 @@ class Visit:
 
     @property
     def is_loading(self) -> bool:
-        """Whether it is here that the engine loads, and in no other thread or task."""
+        """Whether the session is being loaded in this thread or task."""
         return _loading.get() is self
 
     def may_create(self) -> bool:
-        """Return whether to create a session: some engines do where they fail to load one."""
+        """Return whether to create a session: not while loading, as some engines would."""
         if self.is_loading:
             self.session._session_key = None
         return not self.is_loading
 
     def admit(self, data: Data) -> Data:
-        """Return the data that was loaded; {}, and no key, if it is over or not there."""
+        """Return the data to use: that of a live session, otherwise {}."""
         session = self.session
         if LOADED in vars(session):
-            # Another task or thread of this request was faster: all must work on the same data,
-            # and of the same session, although this one may have found it gone.
+            # Another task or thread of this request was faster. All must use the same data, even
+            # if this one has found the session gone.
             session._session_key = session.session_key or self._key
             loaded: Data = vars(session)[LOADED]
             return loaded
@@ -265,60 +267,58 @@ class Visit:
         return admitted
 
     def judge(self, data: Data) -> Data:
-        """Hold what was loaded to its limits; the data, or {} and no key if it is over."""
+        """Apply the limits to a session that was loaded; return its data, {} if it is expired."""
         self._key = self.session.session_key
         reason = self.limit_passed(data) if self.is_found else None
         if reason is not None:
-            self.note_over(reason, data)
+            self.note_expired(reason, data)
         if not self.is_found or reason is not None:
             self.session._session_key = self._key = None
             self.state = State.NEW
             return {}
         self.state, self._times = State.KNOWN, self.read_times(data)
         if self._times is None:
-            # Now, since it may be reckoned from an expiry that this request changes.
+            # Now, since it may depend on an expiry that this request changes.
             self._stored_at = self.stored_at(data)
         return data
 
     def limit_passed(self, data: Data) -> Reason | None:
-        """Return by which limit the loaded session is over; None if it is live."""
-        times = self.read_times(data)
-        timeout = None
-        if times is not None:
-            timeout = lifecycle.absolute_end(times, conf.absolute_timeout)
-        if timeout is not None and timeout <= self.arrived:
-            return Reason.TIMEOUT
-        idle = self._idle_end(data, times)
-        return Reason.IDLE if idle is not None and idle <= self.arrived else None
-
-    def _idle_end(self, data: Data, times: Times | None) -> float | None:
-        """Return when the session ends unless its client comes back; None: not by an interval."""
+        """Return the limit that the loaded session has passed; None if it is live."""
         cookie_age = self.session.get_session_cookie_age()
-        stored_at = self.stored_at(data)
+        times, stored_at = self.read_times(data), self.stored_at(data)
+        # The end by a fixed date, unless the session has an interval that must be applied here.
+        end = lifecycle.fixed_end(data)
         if times is None:
-            if stored_at is None:
-                return lifecycle.fixed_end(data)
-            times = Times(stored_at, stored_at)
-        elif data[TIMES_KEY].get("age") == cookie_age:
-            # A process without this package may have renewed it since, and knows nothing of its
-            # times. Where the interval was another then, the times are all there is to go by.
-            if self.store_ends_idle:
-                return lifecycle.fixed_end(data)
-            stored = data[TIMES_KEY].get("stored")
-            if stored_at is not None and lifecycle.is_seconds(stored) and stored_at > stored + 2:
-                times = replace(times, accessed=max(times.accessed, stored_at))
-        return lifecycle.idle_end(data, times, cookie_age=cookie_age)
+            if stored_at is not None:
+                since = Times(stored_at, stored_at)
+                end = lifecycle.idle_end(data, since, cookie_age=cookie_age)
+        else:
+            timeout = lifecycle.absolute_end(times, conf.absolute_timeout)
+            if timeout is not None and timeout <= self.arrived:
+                return Reason.TIMEOUT
+            record = data[TIMES_KEY]
+            # A process without this package may have renewed the session without its times. They
+            # decide if SESSION_COOKIE_AGE has changed since, or the store ends no session itself.
+            if record.get("age") != cookie_age:
+                end = lifecycle.idle_end(data, times, cookie_age=cookie_age)
+            elif not self.store_ends_idle:
+                stored = record.get("stored")
+                is_renewed = lifecycle.is_seconds(stored) and (stored_at or 0) > stored + 2
+                accessed = max(times.accessed, stored_at or 0) if is_renewed else times.accessed
+                since = replace(times, accessed=accessed)
+                end = lifecycle.idle_end(data, since, cookie_age=cookie_age)
+        return Reason.IDLE if end is not None and end <= self.arrived else None
 
-    def note_over(self, reason: Reason, data: Data) -> None:
-        """Remember a session that is over, to delete it and to tell the receivers."""
+    def note_expired(self, reason: Reason, data: Data) -> None:
+        """Remember an expired session, to delete it and to notify the receivers."""
         session = self.session.detached()
         vars(session)[LOADED] = data
-        # An engine that finds a session over forgets its key.
+        # An engine drops the key of an expired session.
         session._session_key = session.session_key or self._loading_key
         self.ended = Ended(reason, session, data)
 
     def drop_ended(self) -> None:
-        """Delete the session that was found to be over, and note that it ended."""
+        """Delete the session that was loaded expired, and note that it ended."""
         ended, self.ended = self.ended, None
         if ended is not None and self.request is not None and self.delete_ended(ended):
             self.note_end(ended.session, ended.reason)
@@ -330,14 +330,14 @@ class Visit:
             self.note_end(ended.session, ended.reason)
 
     def cleared(self) -> None:
-        """Note that nobody knows the times of the session yet, if it was not loaded."""
+        """Note that the session was cleared, so that its times are loaded if needed."""
         if LOADED not in vars(self.session) and self.session.session_key is not None:
             self.state = State.CLEARED
 
-    # The session is saved.
+    # Saving.
 
     def complete(self, must_create: bool) -> None:
-        """Add what is saved with the session's data."""
+        """Add the id and the times that are saved with the session."""
         data = self.session._get_session(no_load=must_create)
         self._key = self.session.session_key
         if self.state is State.UNREAD:
@@ -349,34 +349,34 @@ class Visit:
             self.write_times(data, self.times_to_store())
 
     def times_to_store(self) -> Times:
-        """Return the session's times as of this visit."""
+        """Return the session's times, including this access if it counts."""
         times = self.times
         if not self.is_visit:
             return times
         accessed = self.arrived
         now = time.time()
         if 0 < self.max_inactive_interval < (now - accessed) * lifecycle.LAG:
-            # The session does not time out under a request that came in time.
+            # A session does not time out during a request that arrived in time.
             accessed = now
         return replace(times, accessed=max(times.accessed, accessed))
 
     def saved(self) -> bool:
-        """Note that the session was stored; return whether a user's login was stored with it."""
-        is_last = self.finished or self.once_saved is not None
+        """Note that the session was saved; return whether that completes a login."""
+        is_last = self.closed or self.once_saved is not None
         if self.once_saved is not None:
             self.once_saved()
-        if self.finished:
+        if self.closed:
             self.announce()
         has_login, self.has_login = self.has_login, self.has_login and not is_last
         return has_login and is_last
 
     @property
     def may_be_limited(self) -> bool:
-        """Whether a later login may end the session before the one of this request is answered."""
+        """Whether a later login may have ended the session, which is not an error then."""
         return self.has_login and conf.max_per_user is not None
 
     def announce(self) -> None:
-        """Note that the session is new and stored, once."""
+        """Note once that a new session was stored."""
         is_stored = self.session.session_key not in (None, self._sent_key)
         if is_stored and self.state is State.NEW and not self._is_announced:
             self._is_announced = True
@@ -384,38 +384,37 @@ class Visit:
 
     @property
     def keeps_end(self) -> bool:
-        """Whether a save leaves the end of the session where it was."""
+        """Whether a save must not change when the session ends."""
         return self.client_knows_it and not self.is_visit
 
     @property
     def seconds_left(self) -> float | None:
-        """The seconds until the session ends by its interval; None: never, or at a fixed date."""
+        """The seconds until the interval ends the session; None: never, or at a fixed date."""
         if EXPIRY_KEY in self.data and lifecycle.fixed_end(self.data) is not None:
             return None
         cookie_age = self.session.get_session_cookie_age()
         end = lifecycle.idle_end(self.data, self.times, cookie_age=cookie_age)
         return None if end is None else max(1, end - time.time())
 
-    # The session ends, or gets another id.
+    # Ending, and another id.
 
     def ending(self) -> SessionBase | None:
-        """Return the session that is about to end, detached, its data loaded; None if not stored.
+        """Return the stored session that is about to end, detached; None if there is none.
 
-        A new one that was stored in this request is announced before it ends.
+        ``session_created`` comes first if the session was stored in this request.
         """
         if self.session.session_key is None or self.state not in (State.NEW, State.KNOWN):
             return None
         self.announce()
-        detached: SessionBase = self.session.detached()
-        return detached
+        return self.session.detached()  # type: ignore[no-any-return]
 
     @property
     def tells_ends(self) -> bool:
-        """Whether anybody is to be told of the session's end."""
+        """Whether ``session_invalidated`` has receivers."""
         return bool(signals.session_invalidated.receivers)
 
     def flushed(self, ending: SessionBase | None) -> None:
-        """Note that the session has ended, if it was stored; what comes after it is a new one."""
+        """Note that the session has ended, if it was stored, and begin a new one."""
         if ending is not None and self.was_deleted():
             self.note_end(ending, self.end_reason)
         self.begin_anew()
@@ -425,7 +424,7 @@ class Visit:
         return True
 
     def note_end(self, session: SessionBase, reason: Reason) -> None:
-        """Note that a stored session has ended; ``session`` still has its attributes."""
+        """Note that a stored session has ended. ``session`` still has its attributes."""
         data = vars(session).get(LOADED, {})
         self.outbox.note(
             signals.session_invalidated,
@@ -436,7 +435,7 @@ class Visit:
         )
 
     def begin_anew(self) -> None:
-        """Forget the session that was ended: what comes after it is a new one."""
+        """Forget the session that has ended, and begin a new one."""
         self.state = State.NEW
         self._is_announced = self._are_times_told = self.has_login = False
         self._key = self._times = self._last_handle = self._stored_at = None
@@ -445,7 +444,7 @@ class Visit:
         vars(self).pop("_attributes", None)
 
     def note_change_of_id(self, old_handle: str | None) -> None:
-        """Note that the session that had ``old_handle`` has another id now."""
+        """Note that the id of the session has changed."""
         new_handle = self.handle
         # An engine's async method may call its sync one.
         if old_handle not in (None, new_handle) and new_handle != self._last_handle:
@@ -454,24 +453,24 @@ class Visit:
                 signals.session_id_changed, old_handle=old_handle, new_handle=new_handle
             )
 
-    # What differs from engine to engine.
+    # The differences between engines, see ``engines.py``.
 
     def read_times(self, data: Data) -> Times | None:
-        """Return the times of what was loaded; None if it has none yet."""
+        """Return the times of the loaded session; None if it has none yet."""
         return Times.from_record(data.get(TIMES_KEY))
 
     def write_times(self, data: Data, times: Times) -> None:
-        """Put the times where the session's next save stores them."""
-        # These tell a later request whether the session was renewed without its times.
+        """Put the times into the data, for the next save."""
+        # "age" and "stored" show whether the session was later renewed without its times.
         age = self.session.get_session_cookie_age()
         data[TIMES_KEY] = times.as_record() | {"age": age, "stored": time.time()}
 
     def stored_at(self, data: Data) -> float | None:
-        """Return when the session was last stored, in seconds since the epoch, if it is known."""
+        """Return when the session was last stored, in seconds since the epoch; None: unknown."""
         return None
 
     def delete_ended(self, ended: Ended) -> bool:
-        """Delete a session that is over; return whether to tell the receivers."""
+        """Delete an expired session; return whether to notify the receivers."""
         fresh = self._again(ended)
         fresh.load_data()
         if fresh.ended is None:
@@ -498,29 +497,28 @@ class Visit:
 
     @property
     def has_id(self) -> bool:
-        """Whether the loaded session has an id that its client, or a tool, can name it by."""
+        """Whether the loaded session has an id."""
         return self.is_found
 
     @property
     def is_found(self) -> bool:
-        """Whether a session was loaded, rather than none found."""
+        """Whether a session was found, live or expired."""
         return self.session.session_key is not None
 
     @property
     def session_id(self) -> str | None:
-        """What names the loaded session to its client, None if it has no name yet."""
-        key: str | None = self.session.session_key
-        return key
+        """The id of the loaded session; None if it has no id yet."""
+        return self.session.session_key  # type: ignore[no-any-return]
 
     @property
     def digest(self) -> str | None:
-        """The digest of the session's id, None if it has no id yet."""
+        """The digest of the session's id; None if it has no id yet."""
         session_id = self.session_id
         return None if session_id is None else handles.digest(session_id)
 
     @property
     def handle(self) -> str | None:
-        """The handle of the loaded session, None if it has no id yet."""
+        """The handle of the loaded session; None if it has no id yet."""
         digest = self.digest
         return None if digest is None else digest[: handles.HANDLE_LENGTH]
 
@@ -529,20 +527,22 @@ class Visit:
         return handles.handle(str(session.session_key))
 
     def draw_id(self) -> None:
-        """Give the session a new id, if that is not the key, which the engine draws."""
+        """Give the session a new id, if its id is not the key, which the engine draws."""
 
     def is_gone(self) -> bool:
-        """Return whether the stored session was ended elsewhere, if a change of key revived it."""
-        return not self.session.exists(self.session.session_key)
+        """Return whether another request has ended the stored session, if that matters here."""
+        return not self.engine_notices_end and not self.session.exists(self.session.session_key)
 
     async def ais_gone(self) -> bool:
         """Async twin of :meth:`is_gone`."""
-        return not await self.session.aexists(self.session.session_key)
+        return not self.engine_notices_end and not await self.session.aexists(
+            self.session.session_key
+        )
 
     def touch(self) -> None:
-        """Record the last access, and nothing else, and have SessionMiddleware renew the cookie.
+        """Record the last access, and nothing else. The session middleware then renews the cookie.
 
-        The session is read again just before: what others wrote meanwhile stays.
+        The session is read again first, to keep the changes of other requests.
         """
         fresh = self.fresh()
         fresh.load_data()
@@ -559,15 +559,15 @@ class Visit:
             self.session.modified = TOUCHED
 
     def may_be_touched(self) -> bool:
-        """Return whether the session was found again, and this process can decode it."""
-        # Without times and data it is not empty, most likely, but written with another SECRET_KEY.
+        """Return whether the session was found again, and could be decoded."""
+        # Without times and data, it was most likely written with another SECRET_KEY.
         return self.client_knows_it and (self._times is not None or bool(self.data))
 
-    # Its times. All expect the session to be loaded.
+    # Times of the loaded session.
 
     @property
     def times(self) -> Times:
-        """When the session was created and last accessed before this visit."""
+        """When the session was created, and last accessed before this request."""
         if self._times is not None:
             return self._times
         if self._stored_at is None or self.is_visit:
@@ -575,23 +575,23 @@ class Visit:
         return Times(self.arrived, min(self._stored_at, self.arrived))
 
     def told_times(self) -> Times:
-        """Return the times to somebody who asks: what they were told has to be stored."""
+        """Return the times for the facade. They must be stored now, to be the same later."""
         self._are_times_told = True
         return self.times
 
     @property
     def authenticated(self) -> float | None:
-        """When the session's user last logged in; None: nobody is logged in, or it is unknown."""
+        """When the session's user last logged in; None: unknown, or without a user."""
         return self.times.authenticated if user_id_of(self.data) is not None else None
 
     def logged_in(self) -> None:
-        """Note that a user logs in to the session now."""
+        """Note that a user logs in now."""
         self.has_login = True
         self._times = replace(self.times, authenticated=self.arrived)
 
     @property
     def max_inactive_interval(self) -> int:
-        """The seconds that the client may stay away; zero or less: no limit."""
+        """The seconds that the client may be idle; zero or less: no limit."""
         age = self.session.get_session_cookie_age()
         return lifecycle.max_inactive_interval(
             self.data, self.times, cookie_age=age, now=self.arrived
@@ -609,7 +609,7 @@ class Visit:
         return None if end is None else max(0, int(end - time.time()))
 
     def set_max_inactive_interval(self, interval: object) -> None:
-        """End the session after ``interval`` seconds without its client; zero or less: never."""
+        """End the session after ``interval`` idle seconds; zero or less: never."""
         seconds = lifecycle.checked_interval(interval, now=self.arrived)
         expiry = lifecycle.stored_expiry(seconds)
         goes_with_browser = self.session.get_expire_at_browser_close()
@@ -619,35 +619,35 @@ class Visit:
         self._times = replace(self.times, interval=seconds if seconds <= 0 else None)
 
     def forget_interval(self) -> None:
-        """Leave nothing of the interval that was set."""
+        """Remove the interval that was set."""
         self.data.pop(BROWSER_CLOSE_KEY, None)
         if self.times.interval is not None:
             self._times = replace(self.times, interval=None)
 
-    # The end of the visit.
+    # The end of the request.
 
     @property
     def is_unused(self) -> bool:
-        """Whether the client named a session that nobody has used."""
+        """Whether the client named a session that the request has not used."""
         return not self.session.accessed and self.session.session_key is not None
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the request leaves the client's cookie as it is: it is passive."""
+        """Whether to send no cookie: in a passive request."""
         key = self.session.session_key
         return key is not None and key == self._sent_key and self.is_passive
 
     def keep_changes_in_place(self) -> None:
-        """Store what was changed in place; AttributeNotSerializable if it can't be stored."""
+        """Set the values that were changed in place. Raises AttributeNotSerializable."""
         if self._attributes is not None:
             self._attributes.keep_changes_in_place()
 
     def finish(self, status_code: int | None) -> bool:
-        """Prepare what SessionMiddleware is about to store; return whether a touch is due.
+        """Prepare the session for the session middleware; return whether to touch it.
 
-        ``status_code`` is that of the response, None if there is none.
+        ``status_code`` is that of the response; None if there is none.
         """
-        self.finished = True
+        self.closed = True
         if LOADED not in vars(self.session) and not self.session.modified:
             return False
         try:
@@ -667,28 +667,30 @@ class Visit:
 
     @property
     def is_touch_due(self) -> bool:
-        """Whether to record the last access, which no save will do."""
-        is_unchanged = self.client_knows_it and not self.session.modified
-        return is_unchanged and self.is_visit and self._touch_due()
+        """Whether to record the last access, because no save will do it."""
+        if not self.client_knows_it or self.session.modified or not self.is_visit:
+            return False
+        times = self._times
+        if times is None and not self._are_times_told and self._stored_at is not None:
+            # Django stored the session. If that was just now, storing the times can wait.
+            times = Times(self._stored_at, self._stored_at)
+        return times is None or self.is_old(times)
 
     def _leave_failed(self) -> None:
-        # Nothing is saved, and no id of another session reaches the client. Where its own session
-        # was ended, its cookie has to go: Django deletes it if the session is empty.
+        # Nothing is saved, and the client gets no new id. If its session was ended, its cookie has
+        # to be deleted: Django does that if the session is empty.
         if self._sent_key is not None and self.state is State.NEW:
             self.announce()
             self.session._session_key = None
             self.session.clear()
 
-    def _touch_due(self) -> bool:
-        times = self._times
-        if times is None and not self._are_times_told:
-            # Django stored it. If that was just now, its times can wait.
-            stored_at = self._stored_at
-            times = None if stored_at is None else Times(stored_at, stored_at)
-        return times is None or self.is_old(times)
+    def close(self) -> None:
+        """Finish the visit, unless that is done: its request failed, or replaced its session."""
+        if not self.closed:
+            self.finish(None)
 
     def is_old(self, times: Times) -> bool:
-        """Return whether the stored last access lags behind so far that it is to be renewed."""
+        """Return whether the stored last access is old enough to be renewed."""
         return lifecycle.touch_due(
             times,
             interval=self.max_inactive_interval,

@@ -61,7 +61,7 @@ def test_what_can_be_none(handle):
         pass
     with pytest.raises(TypeError, match="not both"), facade.open_session("id", handle=handle):
         pass
-    with pytest.raises(TypeError, match="a handle is a str"), facade.open_session(handle=5):
+    with pytest.raises(TypeError, match="a handle must be a str"), facade.open_session(handle=5):
         pass
 
 

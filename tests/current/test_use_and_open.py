@@ -390,7 +390,7 @@ class TestOpenSession:
 
     @pytest.mark.parametrize("session_id", [5, b"bytes"])
     def test_an_id_is_a_str(self, opened, session_id):
-        with pytest.raises(TypeError, match="session id is a str"):
+        with pytest.raises(TypeError, match="session id must be a str"):
             opened(session_id, lambda session: session.get_id())
 
     def test_a_session_that_is_over_is_not_found(self, opened, clock):

@@ -18,7 +18,9 @@ from dirigible_session.lifecycle import Times
 
 
 def begin(session, arrived):
-    return begin_stay(session, SimpleNamespace(arrived=arrived, request=None, closed=False))
+    return begin_stay(
+        session, SimpleNamespace(arrived=arrived, request=None, closed=False, visits=())
+    )
 
 
 def test_a_session_has_one_visit(engine, store_class):

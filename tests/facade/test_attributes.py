@@ -315,7 +315,7 @@ def test_a_name_is_a_str(visitor, name):
             session.set_attribute(name, None),
             session.remove_attribute(name),
         ):
-            with pytest.raises(TypeError, match="name is a str"):
+            with pytest.raises(TypeError, match="name of an attribute must be a str"):
                 await call
 
     visitor.visit(visit)

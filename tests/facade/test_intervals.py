@@ -67,7 +67,7 @@ def test_an_interval_is_an_int(visitor, interval):
 @pytest.mark.parametrize("interval", [10**12, 10**30, 1e300])
 def test_an_interval_too_large_for_a_date_is_an_error(visitor, interval):
     async def visit(session):
-        with pytest.raises(ValueError, match="last date"):
+        with pytest.raises(ValueError, match="last possible date"):
             await session.set_max_inactive_interval(interval)
 
     visitor.visit(visit)

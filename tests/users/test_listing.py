@@ -123,7 +123,7 @@ def test_nobody_has_sessions(site, ada, nobody):
 
 @pytest.mark.usefixtures("db_engine", "db")
 def test_what_is_no_user_is_told(site):
-    with pytest.raises(ValueError, match="'ada' can't be the primary key of a user"):
+    with pytest.raises(ValueError, match="'ada' is not a valid primary key of a user"):
         site.call("sessions_of", "ada")
     with pytest.raises(TypeError, match="<Group: staff> is not a user: AUTH_USER_MODEL is"):
         site.call("end_sessions", Group(pk=1, name="staff"))
