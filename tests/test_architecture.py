@@ -208,10 +208,11 @@ def test_what_a_public_module_offers_is_there_and_documented(module):
 def test_the_facade_is_found_by_each_of_its_names():
     from dirigible_session import facade as by_facade
     from dirigible_session import session as by_session
+    from dirigible_session.http import Session as by_sdk
     from dirigible_session.http import session as by_http
     from dirigible_session.http.v4 import session as by_v4
 
-    assert by_facade is by_session is by_http is by_v4
+    assert by_facade is by_session is by_http is by_sdk is by_v4
     for path in ("http.session", "http.v4.session"):
         assert import_module(f"dirigible_session.{path}") is by_facade
     assert by_facade.__name__ == "dirigible_session.facade"
