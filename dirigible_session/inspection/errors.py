@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error
+from django.utils.translation import gettext
 
 from dirigible_session.exceptions import SessionConflict, StoreUnavailable
 from dirigible_session.handles import HANDLE_LENGTH
@@ -63,10 +64,20 @@ class NotListable(InspectionError):
     """The engine can't tell which sessions there are."""
 
     def __init__(self, message: str, **params: str) -> None:
-        """``message`` is marked for translation, and has places for ``params``."""
-        self.message = message
-        self.params = params
-        super().__init__(message % params)
+        """``message`` is marked for translation, and has places for ``params``.
+
+        So has the param ``reason``, if there is one.
+        """
+        self._message, self._params = message, params
+        super().__init__(self._filled(str))
+
+    def translated(self) -> str:
+        """Return the message in the current language."""
+        return self._filled(gettext)
+
+    def _filled(self, translate: Callable[[str], str]) -> str:
+        reason = translate(self._params.get("reason", "-")) % self._params
+        return translate(self._message) % {**self._params, "reason": reason}
 
 
 class StoreFailed(InspectionError):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from django.utils.translation import gettext_noop as _
+
 from dirigible_session import handles, signals
 from dirigible_session.signals import Reason
 from dirigible_session.stored import Paused, Query, StoredSession, in_batches, user_id_of
@@ -20,8 +22,8 @@ from .errors import (
     NoSuchSession,
     NotEnded,
     NotListable,
+    each,
     opening_errors_as,
-    store_errors_as,
 )
 from .readers import reader_of, store_class_of
 from .records import Reporter, SessionRecord, Summary, summarized
@@ -36,6 +38,7 @@ BATCH = 200
 BATCH_BYTES = 1_000_000
 
 Watch = Callable[[Iterable[Any]], Iterable[Any]]
+OnEnd = Callable[[StoredSession], object]
 
 EVERYTHING = Selection(state="all")
 
@@ -214,15 +217,17 @@ class Inspector:
         most_read: int | None = None,
         reason: Reason = Reason.OPERATOR,
         now: float | None = None,
+        on_end: OnEnd | None = None,
     ) -> EndedPage:
         """End the sessions that :meth:`page` would give, and return them and where to go on.
 
-        See :meth:`end` for what is sent and raised.
+        See :meth:`end` for ``on_end``, and for what is sent and raised.
         """
         reporter = self._reporter(now)
         walk = self._walk(selection, reporter, after, seconds, most_read)
         found = _found(walk, selection, reporter, limit)
-        return EndedPage(self.end(found, reason=reason), self._next(walk), walk.read)
+        ended = self.end(found, reason=reason, on_end=on_end)
+        return EndedPage(ended, self._next(walk), walk.read)
 
     def _walk(
         self,
@@ -247,8 +252,11 @@ class Inspector:
         if not walk.position:
             # The next page would be this one again, without end.
             raise NotListable(
-                f"Sessions of {self.store_class.__module__} can't be read in pages: the engine "
-                "gives them no position."
+                _(
+                    "Sessions of %(engine)s can't be read in pages: the engine gives them no "
+                    "position."
+                ),
+                engine=self.store_class.__module__,
             )
         return positions.sealed(walk.position, self.store_class.__module__)
 
@@ -296,60 +304,59 @@ class Inspector:
 
         See :meth:`end` for what is sent and raised.
         """
-        ended = 0
-        kept: list[str] = []
-        for batch in in_batches(self._wanted(selection, self._reporter(now)), BATCH, BATCH_BYTES):
-            ended_now, kept_now = self._end(batch, reason)
-            ended += len(ended_now)
-            kept += kept_now
-        if kept:
-            raise NotEnded(ended, kept)
-        return ended
+        wanted = self._wanted(selection, self._reporter(now))
+        return sum(1 for _ in self._ending(wanted, reason))
 
     def end(
-        self, sessions: Iterable[StoredSession], *, reason: Reason = Reason.OPERATOR
+        self,
+        sessions: Iterable[StoredSession],
+        *,
+        reason: Reason = Reason.OPERATOR,
+        on_end: OnEnd | None = None,
     ) -> list[StoredSession]:
         """End sessions that :meth:`sessions` gave, and return those that this call ended.
 
         A session that is gone already is left out. ``session_invalidated`` is sent for each that
-        this call ended, with a session of which the data can be read. On the engines of this
-        package it takes one call of the store for 200 of them. NotEnded, once all were tried, if
-        the store kept some.
+        this call ended, with a session of which the data can be read. ``on_end`` is called with
+        each as soon as it has ended, so a caller knows which these were if the store fails at a
+        later session. On the engines of this package it takes one call of the store for 200 of
+        them. NotEnded, once all were tried, if the store kept some.
         """
         ended: list[StoredSession] = []
-        kept: list[str] = []
-        for batch in in_batches(sessions, BATCH, BATCH_BYTES):
-            ended_now, kept_now = self._end(batch, reason)
-            ended += ended_now
-            kept += kept_now
-        if kept:
-            raise NotEnded(len(ended), kept)
+        for stored in self._ending(sessions, reason):
+            ended.append(stored)
+            if on_end is not None:
+                on_end(stored)
         return ended
 
-    def _end(
-        self, batch: list[StoredSession], reason: Reason
-    ) -> tuple[list[StoredSession], set[str]]:
-        # Redis may give a session twice.
-        by_digest = {stored.digest: stored for stored in batch}
-        with store_errors_as(self._what):
-            ended, kept = self._reader.end(by_digest.values())
-        gone = [stored for digest, stored in by_digest.items() if digest in ended]
-        for stored in gone:
-            outbox = signals.Outbox(self._as_session(stored), None)
-            outbox.note(
-                signals.session_invalidated,
-                handle=stored.digest[: handles.HANDLE_LENGTH],
-                user_id=user_id_of(stored.data),
-                reason=reason,
-            )
-            outbox.send(is_last=True)
-        return gone, kept
+    def _ending(self, sessions: Iterable[StoredSession], reason: Reason) -> Iterator[StoredSession]:
+        ended = 0
+        kept: list[str] = []
+        for batch in in_batches(sessions, BATCH, BATCH_BYTES):
+            # Redis may give a session twice.
+            by_digest = {stored.digest: stored for stored in batch}
+            for stored, is_gone in each(self._what, self._reader.end(by_digest.values())):
+                if is_gone:
+                    ended += 1
+                    self._send_end(stored, reason)
+                    yield stored
+                else:
+                    kept.append(stored.digest)
+        if kept:
+            raise NotEnded(ended, kept)
 
-    def _as_session(self, stored: StoredSession) -> SessionBase:
+    def _send_end(self, stored: StoredSession, reason: Reason) -> None:
         session: SessionBase = self.store_class(stored.session_key)
         # The data that was read before it was deleted.
         vars(session)["_session_cache"] = dict(stored.data or {})
-        return session
+        outbox = signals.Outbox(session, None)
+        outbox.note(
+            signals.session_invalidated,
+            handle=stored.digest[: handles.HANDLE_LENGTH],
+            user_id=user_id_of(stored.data),
+            reason=reason,
+        )
+        outbox.send(is_last=True)
 
     def _reporter(self, now: float | None, *, reveal: bool = False) -> Reporter:
         moment = time.time() if now is None else now

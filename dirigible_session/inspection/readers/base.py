@@ -33,10 +33,10 @@ class Reader(ABC):
         """Return the session with this key; None if there is none."""
 
     @abstractmethod
-    def end(self, sessions: Iterable[StoredSession]) -> tuple[set[str], set[str]]:
-        """Delete these sessions.
+    def end(self, sessions: Iterable[StoredSession]) -> Iterator[tuple[StoredSession, bool]]:
+        """Delete these sessions; iterate over those that this call deleted or could not delete.
 
-        Return the digests of those that this call deleted, and of those that are still there.
+        Each comes with True if this call deleted it, False if the store still has it.
         """
 
 
@@ -55,9 +55,11 @@ class OwnReader(Reader):
         """Return the session with this key; None if there is none."""
         return next(self.walk(Query(now=0, digest_prefix=handles.digest(session_key))), None)
 
-    def end(self, sessions: Iterable[StoredSession]) -> tuple[set[str], set[str]]:
+    def end(self, sessions: Iterable[StoredSession]) -> Iterator[tuple[StoredSession, bool]]:
         """Delete these sessions in one call to the engine."""
-        return self.store_class.end_stored([stored.digest for stored in sessions]), set()
+        by_digest = {stored.digest: stored for stored in sessions}
+        ended = self.store_class.end_stored(list(by_digest))
+        yield from ((stored, True) for digest, stored in by_digest.items() if digest in ended)
 
 
 class KeyedReader(Reader):
@@ -89,16 +91,14 @@ class KeyedReader(Reader):
         """Return the session with this key; None if there is none."""
         return next(self.read([session_key]), None)
 
-    def end(self, sessions: Iterable[StoredSession]) -> tuple[set[str], set[str]]:
+    def end(self, sessions: Iterable[StoredSession]) -> Iterator[tuple[StoredSession, bool]]:
         """Delete these sessions, and flush their stores, which may have a cached copy."""
-        ended, kept = set(), set()
         for stored in sessions:
             store = self.store_class(stored.session_key)
             # Django's engines do not accept a key that is too short to be safe.
             is_ended = store.session_key is not None and self.delete(store.session_key)
             store.flush()
             if self.store_class().exists(stored.session_key):
-                kept.add(stored.digest)
+                yield stored, False
             elif is_ended:
-                ended.add(stored.digest)
-        return ended, kept
+                yield stored, True

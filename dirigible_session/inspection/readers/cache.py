@@ -62,12 +62,14 @@ def redis_access(alias: str) -> RedisAccess:
             return RedisAccess(client.get_client(write=False), client.make_key, _loads(client))
         except NotImplementedError:
             raise _not_listable(alias, _("it is spread over several servers by the key")) from None
-    raise _not_listable(alias, _reason(cache))
+    raise _not_listable(
+        alias, _reason(cache), name=f"{type(cache).__module__}.{type(cache).__qualname__}"
+    )
 
 
-def _not_listable(alias: str, reason: str) -> NotListable:
+def _not_listable(alias: str, reason: str, **params: str) -> NotListable:
     message = _("Sessions in the cache '%(alias)s' can't be listed: %(reason)s.")
-    return NotListable(message, alias=alias, reason=reason)
+    return NotListable(message, alias=alias, reason=reason, **params)
 
 
 def _loads(client: Any) -> Callable[[bytes], Any]:
@@ -87,8 +89,7 @@ def _reason(cache: BaseCache) -> str:
         return _("Memcached has no listing of its keys")
     if isinstance(cache, DummyCache):
         return _("a dummy cache keeps nothing")
-    kind = type(cache)
-    return f"{kind.__module__}.{kind.__qualname__} has no listing of its keys"
+    return _("%(name)s has no listing of its keys")
 
 
 class CacheReader(KeyedReader):
