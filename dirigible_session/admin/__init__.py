@@ -1,4 +1,4 @@
-"""The stored sessions of ``SESSION_ENGINE`` in Django's admin: to look at, and to end."""
+"""The stored sessions of ``SESSION_ENGINE`` in Django's admin: list, show and end them."""
 
 from __future__ import annotations
 

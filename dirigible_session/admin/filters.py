@@ -1,14 +1,14 @@
-"""What the address of the list asks for, and the links that ask for something else.
+"""The filters of the list: reading them from its address, and the links that change them.
 
-Only the parameters that are named here are read: no other look-up reaches a session.
+Only these parameters are read, so that no other look-up, such as ``session_data__contains``, can
+be used to guess the content of a session.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from django.http import QueryDict
 from django.utils.http import urlencode
@@ -18,12 +18,13 @@ from dirigible_session.handles import HANDLE_LENGTH
 from dirigible_session.inspection import Selection, parsed_duration
 from dirigible_session.stored import State
 
-#: As much of a digest as an address carries where it is not known to be one: it may have been
-#: typed by a person, who may have meant a key.
+#: A handle or its beginning. A search term with more digits may be a session key, which must not
+#: get into an address.
 HANDLE = re.compile(rf"[0-9a-f]{{4,{HANDLE_LENGTH}}}")
 
 STATES = {"all": _("All"), "active": _("Active"), "expired": _("Expired")}
-IDLE_TIMES = (
+IDLE_TIMES: tuple[tuple[dict[str, str], Any], ...] = (
+    ({}, _("All")),
     ({"idle_under": "15m"}, _("Less than 15 minutes")),
     ({"idle_under": "1h"}, _("Less than 1 hour")),
     ({"idle_over": "1h"}, _("More than 1 hour")),
@@ -34,7 +35,7 @@ IDLE_TIMES = (
 
 
 class Choice(NamedTuple):
-    """A link of a filter."""
+    """A choice of a filter: a link."""
 
     display: Any
     address: str
@@ -42,7 +43,7 @@ class Choice(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """A filter as the list shows it."""
+    """A filter in the sidebar of the list."""
 
     title: Any
     choices: list[Choice]
@@ -50,24 +51,24 @@ class Filter(NamedTuple):
 
 @dataclass(frozen=True)
 class Filters:
-    """The filters that an address gives, and where in the list it is."""
+    """The filters in an address of the list, and the position of its page."""
 
     state: State = "all"
     user: str = ""
-    #: "1": sessions in which nobody is logged in.
+    #: "1" selects the sessions without a user.
     anonymous: str = ""
     idle_over: str = ""
     idle_under: str = ""
     #: The beginning of a handle.
     handle: str = ""
-    #: The position of the page, as the reader gave it.
+    #: The position of the page, from the reader.
     after: str = ""
-    #: How many sessions were read before this page.
+    #: The number of sessions that were read before this page.
     read: int = 0
 
     @classmethod
     def of(cls, query: QueryDict) -> Filters:
-        """Read the parameters of an address; ValueError if one makes no sense."""
+        """Return the filters in the query string of an address; ValueError if one is not valid."""
         given: dict[str, Any] = {
             field.name: query[field.name] for field in fields(cls) if field.name in query
         }
@@ -76,11 +77,11 @@ class Filters:
         given["read"] = int(given.get("read", 0))
         filters = cls(**given)
         if filters.state not in STATES or filters.anonymous not in ("", "1"):
-            raise ValueError("no such choice")
+            raise ValueError("not a choice")
         if filters.anonymous and filters.user:
-            raise ValueError("nobody is no user")
+            raise ValueError("both a user and no user")
         if filters.handle and not HANDLE.fullmatch(filters.handle):
-            raise ValueError("handle is not the beginning of one")
+            raise ValueError("not the beginning of a handle")
         for duration in (filters.idle_over, filters.idle_under):
             if duration:
                 parsed_duration(duration)
@@ -88,7 +89,7 @@ class Filters:
 
     @property
     def selection(self) -> Selection:
-        """Return which sessions are wanted."""
+        """Return the selection of sessions for the reader."""
         return Selection(
             state=self.state,
             user_id=self.user or None,
@@ -100,7 +101,7 @@ class Filters:
 
     @property
     def are_given(self) -> bool:
-        """Whether not all sessions are wanted."""
+        """Return whether any filter is set."""
         return self.first() != Filters()
 
     def first(self) -> Filters:
@@ -118,29 +119,25 @@ class Filters:
         return f"?{urlencode(given)}"
 
     def sidebar(self, username: str) -> list[Filter]:
-        """Return the filters to choose from; ``username`` is that of the user who is chosen."""
+        """Return the filters to choose from; ``username`` is the name of the chosen user."""
+        users = [
+            self._choice(_("All"), user="", anonymous=""),
+            self._choice(_("Nobody logged in"), user="", anonymous="1"),
+        ]
+        if self.user:
+            users.append(self._choice(username, user=self.user, anonymous=""))
+        states = [self._choice(display, state=state) for state, display in STATES.items()]
+        idle_times = [
+            self._choice(display, **{"idle_over": "", "idle_under": "", **changes})
+            for changes, display in IDLE_TIMES
+        ]
         return [
-            Filter(_("state"), list(self._states())),
-            Filter(_("user"), list(self._users(username))),
-            Filter(_("idle time"), list(self._idle_times())),
+            Filter(_("state"), states),
+            Filter(_("user"), users),
+            Filter(_("idle time"), idle_times),
         ]
 
     def _choice(self, display: Any, **changes: str) -> Choice:
         first = self.first()
         address = first.address(**changes)
         return Choice(display, address, address == first.address())
-
-    def _states(self) -> Iterator[Choice]:
-        for state, display in STATES.items():
-            yield self._choice(display, state=cast("State", state))
-
-    def _users(self, username: str) -> Iterator[Choice]:
-        yield self._choice(_("All"), user="", anonymous="")
-        yield self._choice(_("Nobody logged in"), user="", anonymous="1")
-        if self.user:
-            yield self._choice(username, user=self.user, anonymous="")
-
-    def _idle_times(self) -> Iterator[Choice]:
-        yield self._choice(_("All"), idle_over="", idle_under="")
-        for changes, display in IDLE_TIMES:
-            yield self._choice(display, **{"idle_over": "", "idle_under": "", **changes})

@@ -1,4 +1,4 @@
-"""The picture of a histogram: where its bars stand in an SVG."""
+"""The SVG picture of a histogram: the positions of its bars."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dirigible_session.inspection.histogram import Histogram
 
 from .rows import local
 
-#: Of the picture, in its own units. It is scaled to the page.
+#: In units of the picture, which is scaled to the page.
 WIDTH = 600
 HEIGHT = 120
 GAP = 2
-#: Of so few bars or fewer, each is no wider than if there were so many.
+#: With fewer bars, each is as wide as if there were this many.
 FEWEST = 20
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar, and what it stands for."""
+    """A bar: its place in the picture, and its time span and count."""
 
     x: float
     y: float
@@ -34,9 +34,9 @@ class Bar:
 
 @dataclass(frozen=True)
 class Picture:
-    """A histogram as the template draws it, and says it in a table."""
+    """A histogram, for the template to draw, and to repeat as a table."""
 
-    #: In the page, to name the parts of the picture by.
+    #: The prefix of the ids of its HTML elements.
     id: str
     title: Any
     histogram: Histogram
@@ -51,16 +51,16 @@ class Picture:
 
     @property
     def start(self) -> datetime | None:
-        """Return where the first bar begins."""
+        """Return the time at which the first bar begins."""
         return local(self.histogram.buckets[0].start)
 
     @property
     def end(self) -> datetime | None:
-        """Return where the last bar ends."""
+        """Return the time at which the last bar ends."""
         return local(self.histogram.buckets[-1].end)
 
     def bars(self) -> Iterator[Bar]:
-        """Give the bars; one that stands for any session at all can be seen."""
+        """Iterate over the bars. A bar with a count above 0 is high enough to be seen."""
         buckets = self.histogram.buckets
         step = WIDTH / max(len(buckets), FEWEST)
         for number, bucket in enumerate(buckets):

@@ -1,4 +1,4 @@
-"""What the pages show of a session: its times in the site's zone, its user, its attributes."""
+"""A session as the pages show it: times in the site's time zone, user, attributes."""
 
 from __future__ import annotations
 
@@ -24,26 +24,36 @@ if TYPE_CHECKING:
     from django.contrib.admin import AdminSite
     from django.http import HttpRequest
 
-#: What a page shows of a session at most: attributes, characters of a name, of a value, and of
-#: all of them.
+#: The limits of a page: attributes, characters in a name, in a value, and in all of them.
 MOST_ATTRIBUTES = 200
 LONGEST_NAME = 100
 LONGEST_VALUE = 10_000
 MOST_CHARACTERS = 100_000
 
 _SOME_DAY = datetime(2001, 1, 1)
-#: Longer times are said in seconds only: dates end.
+#: Longer times are shown in seconds only: ``timedelta`` can't be added to a date beyond this.
 _YEARS = 1000 * 365 * 86400
 
-#: Names of attributes in a summary.
+#: The number of attribute names in a summary.
 MOST_NAMES = 100
 
-#: Why a session is unreadable, as the readers say it: marked for translation here.
+#: The reasons why a session is unreadable, from the readers and engines. They are marked for
+#: translation here, because the commands show them untranslated. An exception or other detail may
+#: follow: " (ValueError)", ": ValueError".
 REASONS = (
+    gettext_noop("damaged"),
+    gettext_noop("damaged: a column holds a value that can't be its own"),
+    gettext_noop("expiry can't be read"),
+    gettext_noop("file can't be read"),
+    gettext_noop("file is no text"),
     gettext_noop("payload can't be decoded"),
     gettext_noop("payload is no dict"),
     gettext_noop("signature does not match: signed with another key, or altered"),
     gettext_noop("expiry is neither a number nor a date"),
+    gettext_noop("row can't be read"),
+    gettext_noop("row holds no text"),
+    gettext_noop("value can't be decoded"),
+    gettext_noop("value is no dict"),
 )
 
 STATES = {"active": _("active"), "expired": _("expired"), "unreadable": _("unreadable")}
@@ -51,23 +61,23 @@ STATES = {"active": _("active"), "expired": _("expired"), "unreadable": _("unrea
 
 @dataclass(frozen=True)
 class Row:
-    """A session, as the templates show it."""
+    """A session in the templates."""
 
     record: SessionRecord
     address: str
-    #: The page of the user who is logged in, if it may be seen.
+    #: The address of its user's page; "" if there is none or it may not be seen.
     user_address: str
-    #: Whether it is the session of who looks.
+    #: Whether it is the session of the current request.
     is_own: bool
 
     @property
     def state(self) -> Any:
-        """Return the state in words."""
+        """Return the state in the language of the page."""
         return STATES[self.record.state]
 
     @property
     def user(self) -> str:
-        """Return the username, or the primary key of a user who is gone."""
+        """Return the username, or the primary key of a deleted user."""
         record = self.record
         if record.user_id is None:
             return ""
@@ -79,23 +89,29 @@ class Row:
 
     @property
     def error(self) -> str:
-        """Return why it is unreadable; what is in brackets is the name of an exception."""
-        reason, bracket, rest = display.harmless(self.record.error).partition(" (")
-        return (gettext(reason) if reason else "") + bracket + rest
+        """Return the reason why it is unreadable, in the language of the page; "" if readable.
+
+        A detail, such as the name of an exception, is not translated.
+        """
+        error = display.harmless(self.record.error)
+        for reason in (error, error.partition(" (")[0], error.partition(": ")[0]):
+            if reason in REASONS:
+                return gettext(reason) + error[len(reason) :]
+        return error and f"{gettext('damaged')}: {error}"
 
     @property
     def created(self) -> datetime | None:
-        """Return when it was created, in the site's time zone."""
+        """Return its creation time in the site's time zone; None if unknown."""
         return local(self.record.created)
 
     @property
     def last_accessed(self) -> datetime | None:
-        """Return when its client last came, in the site's time zone."""
+        """Return the time of its client's last request in the site's time zone."""
         return local(self.record.last_accessed)
 
     @property
     def expires(self) -> datetime | None:
-        """Return when it ends, in the site's time zone; None: never, or unknown."""
+        """Return the time of its end in the site's time zone; None if never or unknown."""
         return local(self.record.expires)
 
     @property
@@ -105,16 +121,16 @@ class Row:
 
 
 def local(moment: datetime | None) -> datetime | None:
-    """Return a moment in the site's time zone."""
+    """Return a datetime in the site's time zone."""
     try:
         return None if moment is None else timezone.localtime(moment)
     except (ValueError, OverflowError):
-        # At the very end of what dates can say, another zone is beyond them.
+        # In the site's zone it is before year 1 or after year 9999.
         return moment
 
 
 def idle_limit(record: SessionRecord) -> str:
-    """Return how long the session may idle, in words."""
+    """Return the max inactive interval of the session in words; "-" if unknown."""
     seconds = record.max_inactive_interval
     if seconds is None:
         return "-"
@@ -122,13 +138,13 @@ def idle_limit(record: SessionRecord) -> str:
         return gettext("never times out")
     text = ngettext("%(seconds)d second", "%(seconds)d seconds", seconds) % {"seconds": seconds}
     if 60 <= seconds < _YEARS:
-        # The length of time in words, as Django says it: "2 weeks".
+        # In larger units, such as "2 weeks".
         text += f" ({timesince(_SOME_DAY, _SOME_DAY + timedelta(seconds=seconds))})"
     return text
 
 
 def attributes_shown(record: SessionRecord) -> tuple[list[tuple[str, str]], int]:
-    """Return the attributes as text, as many as a page takes, and how many more there are."""
+    """Return the attributes that fit on a page as text, and the number of the others."""
     shown: list[tuple[str, str]] = []
     left = MOST_CHARACTERS
     for name, value in record.attributes.items():
@@ -141,28 +157,28 @@ def attributes_shown(record: SessionRecord) -> tuple[list[tuple[str, str]], int]
 
 
 def names_shown(summary: Summary) -> tuple[list[tuple[str, int]], int]:
-    """Return the most frequent names of attributes with their counts, and how many more."""
+    """Return the most frequent attribute names with their counts, and the number of the others."""
     most = islice(summary.attributes.items(), MOST_NAMES)
     shown = [(display.shortened(name, LONGEST_NAME), count) for name, count in most]
     return shown, len(summary.attributes) - len(shown)
 
 
 class Users:
-    """The names of users, and the pages of those who may be seen."""
+    """Usernames, and the addresses of the users' pages in the admin, if they may be seen."""
 
     def __init__(self, site: AdminSite, request: HttpRequest) -> None:
         self._change = ""
         try:
             model = get_user_model()
         except ImproperlyConfigured:
-            # A project may do without users.
+            # The project has no user model.
             return
         if site.is_registered(model) and site.get_model_admin(model).has_view_permission(request):
             self._change = f"admin:{model._meta.app_label}_{model._meta.model_name}_change"
         self._site = site
 
     def address(self, user_id: str | None) -> str:
-        """Return the address of a user's page, "" if there is none."""
+        """Return the address of a user's page; "" if there is none."""
         if not self._change or not user_id:
             return ""
         try:
@@ -171,11 +187,11 @@ class Users:
             return ""
 
     def name(self, user_id: str) -> str:
-        """Return a username, or the primary key of a user who is gone."""
+        """Return a username, or the primary key of a deleted user."""
         name = self.names([user_id])[user_id] if user_id else ""
         return display.shortened(user_id if name is None else name, 100)
 
     @staticmethod
     def names(user_ids: Iterable[str]) -> dict[str, str | None]:
-        """Return the usernames by primary key; None for a user who is gone."""
+        """Return the usernames by primary key; None for a deleted user."""
         return Usernames().look_up(user_ids)

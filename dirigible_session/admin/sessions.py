@@ -1,10 +1,11 @@
-"""The pages of the stored sessions: a list, one session, and what ends some of them."""
+"""The pages of the stored sessions: the list, one session, and the ones that end sessions."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +33,7 @@ from dirigible_session.inspection import (
     NotListable,
     Selection,
     SessionRecord,
+    StoreFailed,
     UnknownPosition,
     find_user_id,
 )
@@ -56,11 +58,14 @@ TEMPLATES = "admin/dirigible_session/session"
 
 NOTHING = Page(records=[], next=None, read=0)
 
-#: Sessions that are ended between two looks at the clock.
+#: The number of sessions to end before the time is checked again.
 BATCH = 100
 
-#: Nobody's key, handle or name is longer.
+#: No session key, handle or username that can be found is longer.
 LONGEST_TERM = 200
+
+#: The number of handles in the message about sessions that were not ended.
+MOST_NAMED = 10
 
 _DIGEST = re.compile(rf"[0-9a-f]{{{handles.DIGEST_LENGTH}}}")
 _PREFIX = re.compile(rf"[0-9a-f]{{4,{handles.DIGEST_LENGTH}}}")
@@ -69,7 +74,7 @@ View = TypeVar("View", bound=Callable[..., HttpResponse])
 
 
 def explained(view: Any) -> Any:
-    """Let a view answer with a page that says why, where the sessions can't be read."""
+    """Decorate a view: if sessions can't be read, it answers with a page that says why."""
 
     @wraps(view)
     def explaining(
@@ -87,12 +92,12 @@ def explained(view: Any) -> Any:
 class SessionAdmin(Base):
     """The stored sessions of ``SESSION_ENGINE``, as ``sessions_dump`` shows them.
 
-    They come from the reader, not from the table of the model, which stands here for its
-    permissions and its place in the index.
+    The pages use the reader of ``dirigible_session.inspection``. The model is only needed for
+    its permissions and its entry in the index of the admin.
     """
 
     list_per_page = 100
-    #: How long, in seconds, a request may read sessions. Then the page says how far it got.
+    #: A request reads sessions for this many seconds at most. Its page then says how far it got.
     seconds = 2.0
 
     class Media:
@@ -101,8 +106,8 @@ class SessionAdmin(Base):
         css = {"all": ("dirigible_session/admin.css",)}  # noqa: RUF012
 
     def get_urls(self) -> list[URLPattern]:
-        """Return the addresses of the pages, by the names that Django gives them."""
-        # By now every model of this site is registered.
+        """Return the URL patterns of the pages, with the names that Django's own have."""
+        # Only now are all models of this site registered.
         offer_on_users(self)
 
         def page_at(route: str, view: Callable[..., HttpResponse], name: str) -> URLPattern:
@@ -119,11 +124,11 @@ class SessionAdmin(Base):
         ]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Return False: a session is made by its visitor."""
+        """Return False: only visitors create sessions."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: a session is changed by its visitor."""
+        """Return False: only visitors change sessions."""
         return False
 
     # The list.
@@ -131,14 +136,14 @@ class SessionAdmin(Base):
     @method_decorator(sensitive_post_parameters("q"))
     @explained
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """Show a page of the list; answer its search and its actions."""
+        """Show a page of the list, search, or run an action on the selected sessions."""
         self._require("view", request)
         if request.method == "POST":
             return self._searched(request) if "q" in request.POST else self._acted(request)
         try:
             filters = Filters.of(request.GET)
         except ValueError:
-            return self._started_anew(request)
+            return self._without_parameters(request)
         found = Inspector().page(
             filters.selection,
             after=filters.after or None,
@@ -159,33 +164,37 @@ class SessionAdmin(Base):
             is_full=len(found.records) >= self.list_per_page,
             first=filters.first().address(),
             summary_url=self._address("summary"),
-            # By this name Django's template loads what its script for the checkboxes needs.
+            # Django's template loads the script for the checkboxes if this is true.
             action_form=self.has_delete_permission(request),
             **(extra_context or {}),
         )
 
     def _searched(self, request: HttpRequest) -> HttpResponse:
-        """Answer a search; what was looked for is not repeated, since it may be a key."""
+        """Answer a search. The answer does not repeat the term, which may be a session key."""
         term = request.POST["q"].strip()[:LONGEST_TERM]
         here = self._address("changelist")
-        user_id = _user_called(term)
         is_handle = HANDLE.fullmatch(term.lower()) is not None
-        handles_like_it = here + Filters(handle=term.lower()).address()
-        if user_id is not None:
+        by_handle = here + Filters(handle=term.lower()).address()
+        try:
+            user_id = find_user_id(term)
+        except NoSuchUser:
+            user_id = ""
+        # The term may be the primary key of a user with another name.
+        if user_id and Users.names([user_id])[user_id] == term:
             if is_handle:
                 text = gettext("These are the sessions of the user with this name.")
-                link = gettext("Show the sessions whose handles begin like this.")
-                text = format_html('{} <a href="{}">{}</a>', text, handles_like_it, link)
+                link = gettext("Show the sessions whose handles begin with these digits.")
+                text = format_html('{} <a href="{}">{}</a>', text, by_handle, link)
                 self.message_user(request, text, messages.INFO)
             return HttpResponseRedirect(here + Filters(user=user_id).address())
         if is_handle:
-            return HttpResponseRedirect(handles_like_it)
+            return HttpResponseRedirect(by_handle)
         found = self._read_one(term)
         if found.records:
             return HttpResponseRedirect(self._address("change", found.records[0].digest))
         if found.next:
             text = gettext(
-                "This may take long. Search for the first 12 digits only, which are the handle."
+                "This search would take long. Search for the first 12 digits, which are the handle."
             )
         else:
             text = gettext("No session has this handle or key, and no user has this name.")
@@ -193,60 +202,47 @@ class SessionAdmin(Base):
         return HttpResponseRedirect(here)
 
     def _acted(self, request: HttpRequest) -> HttpResponse:
-        """End the sessions that are selected, after a page that asks."""
+        """End the selected sessions, after a page that asks for confirmation."""
         self._require("delete", request)
-        digests = [
-            digest
-            for digest in request.POST.getlist(ACTION_CHECKBOX_NAME)
-            if _DIGEST.fullmatch(digest)
-        ]
+        selected = filter(_DIGEST.fullmatch, request.POST.getlist(ACTION_CHECKBOX_NAME))
+        selection = Selection(state="all", digests=tuple(selected))
         if request.POST.get("action") != "delete_selected":
             self.message_user(request, gettext("No action selected."), messages.WARNING)
-        elif not digests:
+            return HttpResponseRedirect(request.get_full_path())
+        if not selection.digests:
             text = gettext(
                 "Items must be selected in order to perform actions on them. No items have been "
                 "changed."
             )
             self.message_user(request, text, messages.WARNING)
-        elif "post" not in request.POST:
-            return self._asked_of_selected(request, digests)
-        else:
-            self._end_selected(request, digests)
-        return HttpResponseRedirect(request.get_full_path())
-
-    def _asked_of_selected(self, request: HttpRequest, digests: Sequence[str]) -> HttpResponse:
+            return HttpResponseRedirect(request.get_full_path())
+        is_confirmed = "post" in request.POST
         inspector = Inspector()
-        records: list[SessionRecord] = []
-        for selection, bounds in self._where_selected(request, digests):
-            if len(records) < len(digests):
-                records += inspector.page(selection, **bounds).records
+        records: dict[str, SessionRecord] = {}
+        # First from their page of the list on, then from the beginning.
+        starts = dict.fromkeys((request.GET.get("after") or None, None))
+        limit, seconds = len(selection.digests), self.seconds / len(starts)
+        with self._logging(request) as ended:
+            for after in starts:
+                bounds: dict[str, Any] = {"after": after, "limit": limit, "seconds": seconds}
+                if is_confirmed:
+                    inspector.end_page(selection, on_end=ended.append, **bounds)
+                else:
+                    page = inspector.page(selection, **bounds)
+                    records.update((record.digest, record) for record in page.records)
+                if len(ended or records) >= limit:
+                    break
+        if is_confirmed:
+            self._tell_ended(request, len(ended))
+            return HttpResponseRedirect(request.get_full_path())
         return self._page(
             request,
             "delete_selected_confirmation",
             title=_("End sessions"),
-            rows=self._rows(request, _each_once(records), self._users(request)),
+            rows=self._rows(request, records.values(), self._users(request)),
             back=request.get_full_path(),
             action_checkbox_name=ACTION_CHECKBOX_NAME,
         )
-
-    def _end_selected(self, request: HttpRequest, digests: Sequence[str]) -> None:
-        inspector = Inspector()
-        ended: list[StoredSession] = []
-        for selection, bounds in self._where_selected(request, digests):
-            if len(ended) < len(digests):
-                ended += inspector.end_page(selection, **bounds).sessions
-        self._log(ended, request)
-        self._tell_ended(request, len(ended))
-
-    def _where_selected(
-        self, request: HttpRequest, digests: Sequence[str]
-    ) -> Iterator[tuple[Selection, dict[str, Any]]]:
-        """Give where to look for sessions: from their page of the list on, then everywhere."""
-        selection = Selection(state="all", digests=tuple(digests))
-        starts = dict.fromkeys((request.GET.get("after") or None, None))
-        for after in starts:
-            seconds = self.seconds / len(starts)
-            yield selection, {"after": after, "limit": len(digests), "seconds": seconds}
 
     # One session.
 
@@ -258,7 +254,7 @@ class SessionAdmin(Base):
         form_url: str = "",
         extra_context: Any = None,
     ) -> HttpResponse:
-        """Show one session; nobody can change it here."""
+        """Show one session, without a form."""
         self._require("view", request)
         if request.method == "POST":
             raise PermissionDenied
@@ -288,7 +284,7 @@ class SessionAdmin(Base):
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: Any = None
     ) -> HttpResponse:
-        """End one session, after a page that asks."""
+        """End one session, after a page that asks for confirmation."""
         self._require("delete", request)
         found = self._read_one(object_id, request)
         if not found.records:
@@ -306,22 +302,22 @@ class SessionAdmin(Base):
                 back=rows[0].address,
                 **(extra_context or {}),
             )
-        ended = (
-            Inspector()
-            .end_page(
+        with self._logging(request) as ended:
+            Inspector().end_page(
                 Selection(state="all", digests=(record.digest,)),
                 after=request.GET.get("after"),
                 limit=1,
                 seconds=self.seconds,
+                on_end=ended.append,
             )
-            .sessions
-        )
-        self._log(ended, request)
         self._tell_ended(request, len(ended))
         return HttpResponseRedirect(self._after_an_end(request))
 
     def _read_one(self, named: str, request: HttpRequest | None = None) -> Page:
-        """Look for one session by its handle, digest or key; of an address by a digest only."""
+        """Read one session by its handle, digest or key; with a ``request``, not by key.
+
+        ``named`` then comes from an address, and a session key must not work in an address.
+        """
         if request is not None and not _PREFIX.fullmatch(named):
             return NOTHING
         after = None if request is None else request.GET.get("after")
@@ -344,9 +340,9 @@ class SessionAdmin(Base):
                 request, "searching", title=_("Session"), read=total, next=f"?{query}"
             )
         if "after" in request.GET and "read" not in request.GET:
-            # It was looked for from the page of the list on where it stood then.
+            # The search began at its page of the list. Search from the beginning.
             return HttpResponseRedirect(request.path)
-        text = gettext("This session is not there any more: it ended or expired meanwhile.")
+        text = gettext("This session does not exist any more: it has ended or expired.")
         self.message_user(request, text, messages.WARNING)
         return HttpResponseRedirect(self._after_an_end(request))
 
@@ -354,18 +350,35 @@ class SessionAdmin(Base):
 
     @explained
     def end_view(self, request: HttpRequest) -> HttpResponse:
-        """End all sessions of some users, named by ``user`` in the form or the address."""
+        """End all sessions of the users that ``user`` in the form or the address names."""
         self._require("delete", request)
         user_ids = request.POST.getlist("user") or request.GET.getlist("user")
         if not user_ids:
             return HttpResponseRedirect(self._address("changelist"))
         if "post" not in request.POST:
             return self.asked_of_users(request, user_ids)
-        ended, user_ids, after, read = self._end_users(request, user_ids)
+        inspector = Inspector()
+        end = time.monotonic() + self.seconds
+        after = request.POST.get("after") or None
+        ended_before, read = _number(request.POST.get("ended")), _number(request.POST.get("read"))
+        with self._logging(request, ended_before) as ended:
+            while user_ids and (left := end - time.monotonic()) > 0:
+                step = inspector.end_page(
+                    Selection(state="all", user_id=user_ids[0]),
+                    after=after,
+                    limit=BATCH,
+                    seconds=left,
+                    on_end=ended.append,
+                )
+                read += step.read
+                after = step.next
+                if after is None:
+                    del user_ids[0]
+        count = ended_before + len(ended)
         if user_ids:
-            progress = {"ended": ended, "read": read, "after": after, "is_going_on": True}
+            progress = {"ended": count, "read": read, "after": after, "is_going_on": True}
             return self.asked_of_users(request, user_ids, **progress)
-        self._tell_ended(request, ended)
+        self._tell_ended(request, count)
         return HttpResponseRedirect(self._after_an_end(request))
 
     def asked_of_users(
@@ -383,31 +396,11 @@ class SessionAdmin(Base):
             **progress,
         )
 
-    def _end_users(
-        self, request: HttpRequest, user_ids: Sequence[str]
-    ) -> tuple[int, list[str], str | None, int]:
-        """End sessions until the time is over; return how many, and where to go on."""
-        inspector = Inspector()
-        end = time.monotonic() + self.seconds
-        remaining = list(user_ids)
-        after: str | None = request.POST.get("after") or None
-        ended, read = _number(request.POST.get("ended")), _number(request.POST.get("read"))
-        while remaining and (left := end - time.monotonic()) > 0:
-            selection = Selection(state="all", user_id=remaining[0])
-            step = inspector.end_page(selection, after=after, limit=BATCH, seconds=left)
-            self._log(step.sessions, request)
-            ended += len(step.sessions)
-            read += step.read
-            after = step.next
-            if after is None:
-                del remaining[0]
-        return ended, remaining, after, read
-
     # The summary.
 
     @explained
     def summary_view(self, request: HttpRequest) -> HttpResponse:
-        """Count sessions, as many as the time allows, and draw when they were there."""
+        """Count the sessions that can be read in time, and draw when they were created and used."""
         self._require("view", request)
         summary = Inspector().summary(Selection(state="all"), seconds=self.seconds)
         names, more = names_shown(summary)
@@ -429,27 +422,31 @@ class SessionAdmin(Base):
             list_url=self._address("changelist"),
         )
 
-    # What the pages have in common.
+    # Helpers of all pages.
 
     def explanation(self, request: HttpRequest, error: InspectionError) -> HttpResponse:
-        """Return the page that says why the sessions can't be read, or not all were ended."""
+        """Return the page that says why sessions can't be read, or were not all ended."""
         if isinstance(error, NotEnded):
-            self.message_user(request, str(error), messages.ERROR)
+            kept = [digest[: handles.HANDLE_LENGTH] for digest in error.digests[:MOST_NAMED]]
+            text = gettext(
+                "The store did not delete %(handles)s. Check that the site has the permission to "
+                "delete sessions there."
+            ) % {"handles": ", ".join(kept) + ("…" if len(kept) < len(error.digests) else "")}
+            self.message_user(request, text, messages.ERROR)
             return HttpResponseRedirect(self._after_an_end(request))
         if isinstance(error, UnknownPosition):
-            return self._started_anew(request)
-        response = self._page(
-            request,
-            "not_read",
-            title=capfirst(self.opts.verbose_name_plural),
-            reason=_said(error),
-        )
-        if not isinstance(error, NotListable):
-            response.status_code = 503
+            return self._without_parameters(request)
+        context: dict[str, Any] = {"title": capfirst(self.opts.verbose_name_plural)}
+        if isinstance(error, NotListable):
+            return self._page(request, "not_read", reason=error.translated(), **context)
+        is_down = isinstance(error, StoreFailed)
+        reason = _("The store does not answer:") if is_down else _("A setting is wrong:")
+        response = self._page(request, "not_read", reason=reason, detail=str(error), **context)
+        response.status_code = 503
         return response
 
-    def _started_anew(self, request: HttpRequest) -> HttpResponse:
-        text = gettext("The address made no sense, so this is the page without its parameters.")
+    def _without_parameters(self, request: HttpRequest) -> HttpResponse:
+        text = gettext("The parameters in the address were not valid, so they were ignored.")
         self.message_user(request, text, messages.WARNING)
         return HttpResponseRedirect(request.path)
 
@@ -485,12 +482,25 @@ class SessionAdmin(Base):
             for record in records
         ]
 
-    def _log(self, sessions: Iterable[StoredSession], request: HttpRequest) -> None:
-        """Write to the admin's log what was ended, by handle."""
-        ended = [self.model(digest=session.digest[: handles.HANDLE_LENGTH]) for session in sessions]
-        if ended:
-            # Typed for querysets, documented for any iterable of objects.
-            self.log_deletions(request, ended)  # type: ignore[arg-type]
+    @contextmanager
+    def _logging(
+        self, request: HttpRequest, ended_before: int = 0
+    ) -> Iterator[list[StoredSession]]:
+        """Log the sessions that are ended inside the ``with`` block, and put into this list.
+
+        If the block fails, this logs and tells what it ended until then.
+        """
+        ended: list[StoredSession] = []
+        try:
+            yield ended
+        except InspectionError:
+            self._tell_ended(request, ended_before + len(ended))
+            raise
+        finally:
+            if ended:
+                logged = [self.model(digest=one.digest[: handles.HANDLE_LENGTH]) for one in ended]
+                # Typed for querysets, documented for any iterable of objects.
+                self.log_deletions(request, logged)  # type: ignore[arg-type]
 
     def _tell_ended(self, request: HttpRequest, count: int) -> None:
         text = ngettext("Ended %(count)d session.", "Ended %(count)d sessions.", count)
@@ -513,27 +523,6 @@ class SessionAdmin(Base):
                 **context,
             },
         )
-
-
-def _user_called(name: str) -> str | None:
-    """Return the primary key of the user with this username, as sessions hold it."""
-    try:
-        user_id = find_user_id(name)
-    except NoSuchUser:
-        return None
-    return user_id if Users.names([user_id])[user_id] == name else None
-
-
-def _said(error: InspectionError) -> str:
-    """Return what an error says, in the language of the page if it is one of ours to say."""
-    if not isinstance(error, NotListable):
-        return str(error)
-    params = {**error.params, "reason": gettext(error.params.get("reason", "-"))}
-    return gettext(error.message) % params
-
-
-def _each_once(records: Iterable[SessionRecord]) -> Iterable[SessionRecord]:
-    return {record.digest: record for record in records}.values()
 
 
 def _number(text: str | None) -> int:

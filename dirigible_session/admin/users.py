@@ -28,9 +28,9 @@ def end_sessions_of_users(
 
 
 def offer_on_users(session_admin: admin.ModelAdmin[Session]) -> None:
-    """Add the action to the admin of users on the same site, whoever wrote that.
+    """Add the action to the admin of the user model on the same site, if it has actions.
 
-    Whoever may end sessions may use it. An admin whose ``actions`` are None has none.
+    The action needs the permission to delete sessions.
     """
     site = session_admin.admin_site
     try:

@@ -211,7 +211,7 @@ def check_signed_cookies(app_configs: Any = None, **kwargs: Any) -> Iterable[Che
             "SESSION_ENGINE is signed_cookies: invalidate() deletes the visitor's cookie, but "
             "whoever kept a copy of it can go on using it until it expires.",
             hint=_(
-                "Where the end of a session must be final, use an engine that stores sessions on "
+                "If the end of a session must be final, use an engine that stores sessions on "
                 "the server, such as %(paths)s."
             )
             % {"paths": ENGINES},

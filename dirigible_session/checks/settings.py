@@ -58,7 +58,7 @@ RULES = (
         "touch_interval",
         lambda value: is_seconds(value) and value >= 0,
         "a number of seconds, 0 or more",
-        gettext_noop("The default is 60. 0 records every access exactly, at a write a request."),
+        gettext_noop("The default is 60. 0 records every access exactly, with a write for each."),
         "E004",
     ),
     Rule(
@@ -86,7 +86,7 @@ RULES = (
         "max_per_user",
         _is_limit,
         "None, an int of at least 1, or the dotted path of a function",
-        gettext_noop("The function is given the user, and returns a number or None: no limit."),
+        gettext_noop("The function takes the user, and returns a number, or None for no limit."),
         "E019",
     ),
     Rule(

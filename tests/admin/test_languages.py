@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -13,14 +14,19 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session as StockSession
 from django.core.management import call_command
+from django.core.signing import JSONSerializer, TimestampSigner
 from django.template import Context, Template
 from django.test import Client
 from django.utils import translation
 
 import dirigible_session
 from dirigible_session import facade, handles
+from dirigible_session.admin.rows import REASONS
+from dirigible_session.models import Session
 
+from .conftest import OWN_DB
 from .reading import html_of
 from .urls import SESSIONS
 
@@ -127,6 +133,61 @@ def test_every_word_of_a_page_that_goes_on_can_be_translated(
         pages.post("end/", user=str(user.pk), post="yes"),
     ):
         assert not untranslated(ours(response).replace("manage.py sessions_dump --summary", ""))
+
+
+def damaged_row(**columns: Any) -> Any:
+    return lambda key, tmp_path: StockSession.objects.filter(pk=key).update(**columns)
+
+
+def damaged_own_row(**columns: Any) -> Any:
+    return lambda key, tmp_path: Session.objects.filter(pk=handles.digest(key)).update(**columns)
+
+
+def damaged_file(content: bytes) -> Any:
+    return lambda key, tmp_path: (tmp_path / f"sessionid{key}").write_bytes(content)
+
+
+def changed(data: Any) -> Any:
+    return lambda key, tmp_path: StockSession.objects.filter(pk=key).update(
+        session_data=TimestampSigner(salt="django.contrib.sessions.SessionStore").sign_object(
+            data, serializer=JSONSerializer
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("engine", "damage", "reason"),
+    [
+        ("db", damaged_row(session_data="x"), "«signature does not match: signed with another key"),
+        ("db", changed([1]), "«payload is no dict»"),
+        ("db", changed({"_session_expiry": "soon"}), "«expiry is neither a number nor a date»"),
+        ("file", damaged_file(b"\xff"), "«file is no text»"),
+        (OWN_DB, damaged_own_row(session_data="{"), "«damaged»: Expecting property name"),
+        (OWN_DB, damaged_own_row(version=-1), "«damaged: a column holds a value"),
+    ],
+)
+def test_the_reason_why_a_session_is_unreadable_can_be_translated(
+    use_engine, store, marked, settings, tmp_path, engine, damage, reason, db
+):
+    settings.SESSION_FILE_PATH = str(tmp_path)
+    use_engine(engine)
+    client = Client()
+    client.force_login(get_user_model().objects.create_superuser("op"))
+    session = store(n=1)
+    damage(session.session_key, tmp_path)
+    path = f"{SESSIONS}{handles.digest(session.session_key)}/change/"
+    assert f"«unreadable»: {reason}" in html_of(client.get(path))
+
+
+def test_the_admin_knows_every_reason_of_the_readers():
+    texts = set()
+    for path in [*PACKAGE.glob("inspection/**/*.py"), *PACKAGE.glob("backends/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.add(node.value.partition(" (")[0])
+    starts = r"(payload|value|file|row|expiry|signature|damaged)\b(:| is | can't | does | holds )"
+    found = {text.rstrip(": ") for text in texts if re.match(starts, text)}
+    assert found == set(REASONS)
 
 
 @pytest.mark.parametrize("engine", ["signed_cookies", "cache"])

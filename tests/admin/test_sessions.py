@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,6 +13,7 @@ from django.test import Client
 from django.utils.formats import date_format
 
 from dirigible_session import handles
+from dirigible_session.inspection.readers.database import DatabaseReader
 from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY
 from dirigible_session.models import Session
 from dirigible_session.signals import Reason, session_invalidated
@@ -141,7 +143,7 @@ def test_a_filter_that_makes_no_sense_leads_to_the_whole_list(own_db, pages, que
     response = pages.get(**query)
     assert response.status_code == 302
     assert response["Location"] == SESSIONS
-    assert "The address made no sense" in html_of(pages.get())
+    assert "The parameters in the address were not valid" in html_of(pages.get())
 
 
 # The search.
@@ -174,7 +176,7 @@ def test_a_username_may_look_like_a_handle(own_db, store, pages):
     user = get_user_model().objects.create_user("beef")
     page = pages.search("beef")
     assert page.redirect_chain == [(f"{SESSIONS}?user={user.pk}", 302)]
-    assert link(page, "Show the sessions whose handles begin like this.") == (
+    assert link(page, "Show the sessions whose handles begin with these digits.") == (
         f"{SESSIONS}?handle=beef"
     )
 
@@ -213,8 +215,8 @@ def test_one_that_is_gone_is_told_on_the_list(any_engine, store, pages, page):
     session.delete()
     response = pages.client.get(f"{SESSIONS}{digest}/{page}/", follow=True)
     assert response.redirect_chain == [(SESSIONS, 302)]
-    assert "not there any more" in html_of(response)
-    assert "not there any more" in html_of(pages.post(f"{digest}/delete/", post="yes"))
+    assert "does not exist any more" in html_of(response)
+    assert "does not exist any more" in html_of(pages.post(f"{digest}/delete/", post="yes"))
 
 
 def test_a_key_in_an_address_opens_nothing(own_db, store, pages):
@@ -342,6 +344,95 @@ def test_an_action_without_what_it_needs_says_so(own_db, pages, form, words):
     assert words in html_of(pages.post(**form))
 
 
+# What the log has of an action that failed.
+
+
+def logged() -> set[str]:
+    return {entry.object_repr for entry in LogEntry.objects.all()}
+
+
+def gone(sessions: Any) -> set[str]:
+    return {handle_of(session) for session in sessions if not session.exists(session.session_key)}
+
+
+@pytest.fixture
+def second_fails(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give a function that lets a method of a class fail at its second call."""
+
+    def patch(owner: Any, name: str) -> None:
+        works = getattr(owner, name)
+        calls: list[Any] = []
+
+        def fail(*args: Any) -> Any:
+            calls.append(args)
+            if len(calls) == 2:
+                raise OSError("No space left")
+            return works(*args)
+
+        monkeypatch.setattr(owner, name, fail)
+
+    return patch
+
+
+def test_selected_sessions_that_ended_before_a_failure_are_logged(
+    stock_db, store, pages, second_fails
+):
+    sessions = [store(n=n) for n in range(3)]
+    second_fails(DatabaseReader, "delete")
+    form = {"action": "delete_selected", "_selected_action": list(map(digest_of, sessions))}
+    page = pages.post(post="yes", **form)
+    assert page.status_code == 503
+    assert "The store does not answer:" in html_of(page)
+    assert "No space left" in html_of(page)
+    assert "Ended 1 session." in html_of(page)
+    assert len(gone(sessions)) == 1
+    assert logged() == gone(sessions)
+
+
+def test_sessions_of_a_user_that_ended_before_a_failure_are_logged(
+    own_db, store, user, pages, monkeypatch, second_fails
+):
+    monkeypatch.setattr("dirigible_session.admin.sessions.BATCH", 2)
+    hers = [store({"_auth_user_id": str(user.pk)}, n=n) for n in range(5)]
+    second_fails(type(hers[0]), "end_stored")
+    page = pages.post("end/", user=str(user.pk), post="yes", ended="3")
+    assert page.status_code == 503
+    assert "Ended 5 sessions." in html_of(page)
+    assert len(gone(hers)) == 2
+    assert logged() == gone(hers)
+
+
+def test_a_session_that_the_store_keeps_is_not_logged(stock_db, store, pages, monkeypatch):
+    sessions = [store(n=n) for n in range(3)]
+    kept = sessions[1]
+    delete = DatabaseReader.delete
+    monkeypatch.setattr(
+        DatabaseReader,
+        "delete",
+        lambda self, key: key != kept.session_key and delete(self, key),
+    )
+    monkeypatch.setattr(type(kept), "flush", lambda self: None)
+    form = {"action": "delete_selected", "_selected_action": list(map(digest_of, sessions))}
+    page = pages.post(post="yes", **form)
+    assert f"The store did not delete {handle_of(kept)}." in html_of(page)
+    assert "Ended 2 sessions." in html_of(page)
+    assert logged() == gone(sessions) == {handle_of(sessions[0]), handle_of(sessions[2])}
+    page = pages.post(f"{digest_of(kept)}/delete/", post="yes")
+    assert f"The store did not delete {handle_of(kept)}." in html_of(page)
+    assert len(logged()) == 2
+
+
+def test_a_message_names_ten_of_the_sessions_that_were_kept(stock_db, store, pages, monkeypatch):
+    sessions = [store(n=n) for n in range(11)]
+    monkeypatch.setattr(DatabaseReader, "delete", lambda self, key: False)
+    monkeypatch.setattr(type(sessions[0]), "flush", lambda self: None)
+    form = {"action": "delete_selected", "_selected_action": list(map(digest_of, sessions))}
+    html = html_of(pages.post(post="yes", **form))
+    (named,) = re.findall(r"The store did not delete ([0-9a-f, ]*)…\.", html)
+    assert len(named.split(", ")) == 10
+    assert logged() == set()
+
+
 # Permissions.
 
 
@@ -403,3 +494,11 @@ def test_an_engine_that_cannot_be_listed_gets_a_page_that_says_why(use_engine, e
         response = client.get(SESSIONS + path)
         assert response.status_code == 200
         assert reason in html_of(response)
+
+
+def test_a_wrong_setting_gets_a_page_that_says_so(own_db, pages, settings):
+    settings.DEFAULT_EXCEPTION_REPORTER_FILTER = "no.such.Filter"
+    page = pages.get()
+    assert page.status_code == 503
+    assert "A setting is wrong:" in html_of(page)
+    assert "DEFAULT_EXCEPTION_REPORTER_FILTER" in html_of(page)

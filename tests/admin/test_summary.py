@@ -25,7 +25,7 @@ def test_it_counts_what_the_command_counts(any_engine, store, user, pages):
     store(cart=[])
     assert link(pages.get(), "Summary: counts, and when sessions were created and last accessed")
     html = html_of(pages.get("summary/"))
-    assert "This counts all of 3 sessions." in html
+    assert "These are the counts of all sessions (3)." in html
     for name, count in (("Active", 3), ("Logged in", 2), ("Nobody logged in", 1), ("cart", 2)):
         assert f'<th scope="row">{name}</th><td>{count}</td>' in html
     assert html.count('<svg class="histogram"') >= 1
@@ -36,7 +36,7 @@ def test_a_part_is_said_to_be_one(own_db, store, pages, monkeypatch):
     for n in range(3):
         store(n=n)
     html = html_of(pages.get("summary/"))
-    assert "This counts the first 1 session that was read" in html
+    assert "These are the counts of the first sessions only (1)" in html
     assert "manage.py sessions_dump --summary" in html
 
 
