@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, MutableMapping, Set
 from functools import partial
 from typing import Any
 
-from dirigible_session.stored import IMMUTABLE, from_json
+from dirigible_session.stored import from_json
 
 from . import mapping
 from .mapping import Confidential, Delta
@@ -27,9 +27,8 @@ class SessionData(MutableMapping[str, Any]):
     def __init__(self, stored: StoredData, values: dict[str, Any] | None = None) -> None:
         """Begin with what is stored; ``values`` are the same, if they are parsed already."""
         self.stored = stored
-        #: What was looked up, or set; and what of it is as it was looked up.
+        #: What was looked up, or set.
         self._values: dict[str, Any] = {} if values is None else values
-        self._given: dict[str, Any] = {}
         #: The texts in the store of what was looked up; of all the others, where all were.
         self._texts: dict[str, str] = {}
         self._rest = None if values is None else stored
@@ -66,7 +65,7 @@ class SessionData(MutableMapping[str, Any]):
         with self._lock:
             # Another thread may have been faster.
             if text is not None and not self._is_whole and name not in self._values:
-                self._values[name] = self._given[name] = value
+                self._values[name] = value
                 self._texts[name] = text
             return self._values.get(name, _MISSING)
 
@@ -78,11 +77,10 @@ class SessionData(MutableMapping[str, Any]):
             try:
                 values = self.stored.parsed()
             except ValueError:
-                values, self._is_damaged, self._given = {}, True, {}
+                values, self._is_damaged = {}, True
                 self._values = {name: self._values[name] for name in self._set}
                 log_damage()
             # What was set anew stands behind what was there.
-            self._given = values | self._given
             self._values = values | self._values
             self._rest, self._is_whole = self.stored, True
 
@@ -121,17 +119,7 @@ class SessionData(MutableMapping[str, Any]):
                 self._texts, self._rest = Confidential(self._rest.texts) | self._texts, None
             values, anew, before = Confidential(self._values), frozenset(self._set), self._texts
             is_whole = self._is_whole
-        # The same object, and one that can't be changed in place, has the same text.
-        same = {
-            name
-            for name in values
-            if type(values[name]) in IMMUTABLE and self._given.get(name, _MISSING) is values[name]
-        }
-        others = Confidential((name, values[name]) for name in values if name not in same)
-        texts = mapping.text_pairs(others)
-        after = Confidential(
-            (name, before[name]) if name in same else next(texts) for name in values
-        )
+        after = mapping.texts_since(before, values)
         if self._is_damaged:
             return Delta(after, clears=True, anew=anew)
         if is_whole:
@@ -152,9 +140,6 @@ class SessionData(MutableMapping[str, Any]):
             )
             self._texts |= delta.changed
             self._set -= delta.anew
-            # What was set again meanwhile, or is gone, has its text to tell.
-            for name in [n for n in self._given if n in delta.changed or n not in self._texts]:
-                del self._given[name]
             return take_back
 
     def _not_saved(
@@ -163,7 +148,6 @@ class SessionData(MutableMapping[str, Any]):
         with self._lock:
             self.stored, self._texts, self._is_damaged = stored, texts, is_damaged
             self._set |= anew
-            self._given = {}
 
 
 def log_damage() -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from django.contrib.auth import SESSION_KEY
 
 from dirigible_session.lifecycle import Times
-from dirigible_session.stored import USER_ID_LENGTH, from_json
+from dirigible_session.stored import USER_ID_LENGTH, from_document, from_json
 
 Value = TypeVar("Value")
 
@@ -32,24 +33,62 @@ class Confidential(dict[str, Value]):
         return type(self)({**self, **other})
 
 
+class _ConfidentialList(list[Any]):
+    def __repr__(self) -> str:
+        return f"<{len(self)} values>"
+
+
 #: Return a value as JSON; TypeError or ValueError if it can't be.
 to_text = json.JSONEncoder(separators=(",", ":")).encode
 
+#: Return the value whose JSON text begins at a position, and the position after it.
+_parse = json.JSONDecoder().raw_decode
+
 
 def to_texts(data: Mapping[Any, Any]) -> dict[str, str]:
-    """Return the JSON text of each attribute; TypeError or ValueError if one can't be."""
-    return Confidential(text_pairs(data))
-
-
-def text_pairs(data: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
-    """Give each attribute and its JSON text, in order."""
+    """Return the JSON text of each attribute; TypeError or ValueError if one can't be encoded."""
     # No value gets a name here, which an error report would show.
-    return zip(map(_name_text, data), map(to_text, data.values()), strict=True)
+    return Confidential(zip(_names(data), map(to_text, data.values()), strict=True))
 
 
-def _name_text(name: object) -> str:
+def texts_since(before: Texts, data: Mapping[Any, Any]) -> dict[str, str]:
+    """Return the same as :func:`to_texts`, sooner if most of the texts are as before."""
+    # All values in one list: a call of the encoder takes longer than to encode a small value.
+    document, end = to_text(_ConfidentialList(data.values())), 0
+    texts: dict[str, str] = Confidential()
+    for name in _names(data):
+        begin, text = end + 1, before.get(name)
+        if text is not None and document.startswith(text, begin):
+            end = begin + len(text)
+        if end < begin or document[end] not in ",]":
+            end = _parse(document, begin)[1]
+            text = document[begin:end]
+        texts[name] = cast("str", text)
+    return texts
+
+
+def texts_in(document: str) -> dict[str, str]:
+    """Return the JSON text of each attribute in a JSON object; ValueError if it is damaged."""
+    texts: dict[str, str] = Confidential()
+    end = 0
+    # Text that is not ASCII, or has spaces, was not written by `to_document`.
+    if document.isascii() and len(document) > 2:
+        with suppress(ValueError, IndexError):
+            while document[end] == ("," if texts else "{"):
+                name, colon = _parse(document, end + 1)
+                end = _parse(document, colon + 1)[1]
+                if type(name) is not str or document[colon] != ":":
+                    break
+                texts[name] = document[colon + 1 : end]
+            if document[end:] == "}":
+                return texts
+    return to_texts(from_document(document))
+
+
+def _names(data: Mapping[Any, Any]) -> Iterator[str]:
     # request.session takes any key. JSON has rules of its own for what is not a str.
-    return name if type(name) is str else str(next(iter(json.loads(to_text({name: None})))))
+    for name in data:
+        yield name if type(name) is str else next(iter(json.loads(to_text({name: None}))))
 
 
 def to_document(texts: Texts) -> str:
@@ -117,8 +156,15 @@ def delta(before: Texts, after: Texts, anew: Set[str] = frozenset()) -> Delta:
 def changed_texts(before: Texts, after: Texts, anew: Set[str]) -> Texts:
     """Return what is other than before, and what was set anew."""
     return Confidential(
-        (name, text) for name, text in after.items() if before.get(name) != text or name in anew
+        (name, text)
+        for name, text in after.items()
+        if name in anew or not (before.get(name) == text or _is_same_text(before.get(name), text))
     )
+
+
+def _is_same_text(before: str | None, text: str) -> bool:
+    # What was not written by this package may be the same value in another form.
+    return before is not None and to_text(from_json(before)) == text
 
 
 def dicts_before(before: Texts, changed: Texts) -> Texts:

@@ -93,9 +93,11 @@ class Row:
     def texts(self) -> Texts:
         """The JSON text of each attribute; none if they can't be decoded."""
         try:
-            return mapping.to_texts(self.parsed())
+            texts = {} if self.error else mapping.texts_in(self.document)
+            check_expiry(value_of(texts, EXPIRY_KEY))
         except (ValueError, RecursionError):
             return {}
+        return texts
 
     @property
     def expiry(self) -> Mapping[str, Any]:

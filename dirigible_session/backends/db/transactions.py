@@ -67,13 +67,11 @@ def tried_again(operation: Operation) -> Operation:
 
     @wraps(operation)
     def again(store: Any, *args: Any) -> Any:
-        if connections[store._using()].in_atomic_block:
-            return operation(store, *args)
         for _ in range(TRIES):
             try:
                 return operation(store, *args)
             except OperationalError as error:  # noqa: PERF203
-                if not _is_refusal(error):
+                if not _is_refusal(error) or connections[store._using()].in_atomic_block:
                     raise
         raise SessionConflict(TRIES)
 
