@@ -277,11 +277,13 @@ class EngineBase(BatchOperations, SessionBase):
 
     def _times_to_store(self) -> Times:
         now = time.time()
-        if self.times is None:
+        times = self.times
+        if times is None:
             return Times(now, now)
-        if self.times is self._stored_times:
-            return replace(self.times, accessed=max(now, self.times.accessed))
-        return self.times
+        if times is self._stored_times:
+            accessed = max(now, times.accessed)
+            return Times(times.created, accessed, times.interval, times.authenticated)
+        return times
 
     def _change(
         self,

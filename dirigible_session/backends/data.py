@@ -81,7 +81,7 @@ class SessionData(MutableMapping[str, Any]):
                 self._values = {name: self._values[name] for name in self._set}
                 log_damage()
             # What was set anew stands behind what was there.
-            self._values = values | self._values
+            self._values = values | self._values if self._values else values
             self._rest, self._is_whole = self.stored, True
 
     def __setitem__(self, name: str, value: Any) -> None:

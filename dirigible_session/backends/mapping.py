@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from django.contrib.auth import SESSION_KEY
@@ -239,8 +239,7 @@ def merged_times(before: Times, ours: Times, theirs: Times) -> Times:
     if ours.authenticated != before.authenticated:
         is_both = ours.authenticated is not None and login is not None
         login = max(filter(None, (ours.authenticated, login))) if is_both else ours.authenticated
-    accessed = max(ours.accessed, theirs.accessed)
-    return replace(theirs, accessed=accessed, interval=interval, authenticated=login)
+    return Times(theirs.created, max(ours.accessed, theirs.accessed), interval, login)
 
 
 def user_of(data: Mapping[str, Any]) -> str | None:

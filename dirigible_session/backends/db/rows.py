@@ -34,7 +34,7 @@ DAY = 24 * 60 * 60
 LAST_VERSION = 2**31 - 1
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """What the table holds of one session."""
 
