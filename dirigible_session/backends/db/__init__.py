@@ -153,7 +153,9 @@ class SessionStore(DatabaseListing, EngineBase):
     def _replace(self, digest: str, found: StoredData, texts: Texts, times: Times) -> bool:
         before = cast("Row", found)
         row = self._row_of(texts, times, before.version + 1, before.first_digest)
-        as_read = {"version =": before.as_read["version"]}
+        as_read = {
+            f"{name} =": before.as_read[name] for name in before.as_read if name == "version"
+        }
         return self._set(self._columns(row) | self._further_columns(row), digest, as_read)
 
     @tried_again
@@ -201,8 +203,9 @@ class SessionStore(DatabaseListing, EngineBase):
 
     def _locked(self, which: Mapping[str, str]) -> Row | None:
         """Lock a row until the end of the transaction and return it; None if it is gone."""
-        self._rows().filter(**which).update(version=F("version") + 1)
-        columns = self._rows().filter(**which).values_list(*COLUMNS).first()
+        rows = self._rows().filter(**which)
+        rows.update(version=F("version") + 1)
+        columns = statements.undecoded(self._using(), rows.values_list(*COLUMNS).first)
         return None if columns is None else Row.of(columns)
 
     def _set(self, values: Mapping[str, Any], digest: str, conditions: Mapping[str, Any]) -> bool:
@@ -323,7 +326,8 @@ class SessionStore(DatabaseListing, EngineBase):
 
     def _read_many(self, digests: Iterable[str]) -> dict[str, StoredData]:
         rows = self._rows().filter(digest__in=list(digests)).values_list("digest", *COLUMNS)
-        return {digest: Row.of(columns) for digest, *columns in rows}
+        found = statements.undecoded(self._using(), lambda: list(rows))
+        return {digest: Row.of(columns) for digest, *columns in found}
 
     def _publish(self, digests: Iterable[str]) -> set[str]:
         return set(self._rows().filter(digest__in=list(digests)).values_list("digest", flat=True))

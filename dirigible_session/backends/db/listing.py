@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+from django.db import connections
 from django.db.models import Case, Q, QuerySet, TextField, When
 from django.db.models.functions import Length
 
@@ -64,17 +66,17 @@ class DatabaseListing(ABC):
             .order_by("digest")
             .values_list("digest", "document", *COLUMNS[1:])
         )
-        page = list(rows[:PAGE])
-        while page:
+        page_of_rows = rows[:PAGE]
+        while True:
+            page = statements.undecoded(cls._using(), partial(list, page_of_rows))
             for digest, *columns in page:
                 row = Row.of(columns) if columns[0] is not None else cls()._read(digest)
                 if row is not None:
-                    stored = _stored_session(digest, row)
-                    stored.position = digest
-                    yield stored
-            if len(page) < PAGE:
-                break
-            page = list(rows.filter(digest__gt=page[-1][0])[:PAGE])
+                    yield _stored_session(digest, row)
+            digests = [digest for digest, *_ in page if isinstance(digest, str)]
+            if len(page) < PAGE or not digests:
+                return
+            page_of_rows = rows.filter(digest__gt=digests[-1])[:PAGE]
 
     @classmethod
     @tried_again
@@ -103,11 +105,13 @@ class DatabaseListing(ABC):
     @tried_again
     def _clear_batch(cls, now: float) -> int:
         using, over = cls._using(), is_over(now)
-        # Not as a subquery: MySQL takes none with a limit, and PostgreSQL, until it has analyzed
-        # the table, may run it again for every row.
-        batch = list(cls._rows().filter(over).values_list("digest", flat=True)[:BATCH])
-        if not batch:
-            return 0
+        batch: Collection[str] = cls._rows().filter(over).values_list("digest", flat=True)[:BATCH]
+        # A subquery only on SQLite, where a digest may be no text: MySQL takes none with a limit,
+        # and PostgreSQL, until it has analyzed the table, may run it again for every row.
+        if connections[using].vendor != "sqlite":
+            batch = list(batch)
+            if not batch:
+                return 0
         # Asked again, for what was renewed since the batch was found.
         deleted: int = cls._rows().filter(over, digest__in=batch)._raw_delete(using)
         return deleted
@@ -131,11 +135,13 @@ def _asked_for(rows: QuerySet[AbstractSession], query: Query) -> QuerySet[Abstra
     return rows
 
 
-def _stored_session(digest: str, row: Row) -> StoredSession:
+def _stored_session(column: str | bytes, row: Row) -> StoredSession:
+    digest = column if isinstance(column, str) else column.decode("ascii", "backslashreplace")
     data, error = None, ""
     try:
         data = row.parsed()
     except ValueError as damage:
         error = str(damage)
     times = None if row.error else row.times
-    return StoredSession(digest, data, times, row.expires, len(row.document), error)
+    size = len(row.document)
+    return StoredSession(digest, data, times, row.expires, size, error, position=digest)

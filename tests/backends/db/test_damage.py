@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dirigible_session import handles
-from dirigible_session.backends.db import SessionStore
+from dirigible_session.backends.db import SessionStore, listing, statements
 from dirigible_session.models import Session
 from dirigible_session.stored import Query
 from tests.stores import Api
@@ -100,6 +100,65 @@ def test_a_damaged_column_does_no_harm(column: str, value: Any) -> None:
     key = new_session()
     spoil(column, value)
     check_that_it_does_no_harm(key)
+
+
+def spoil_text(column: str, digest: str) -> None:
+    """Store text in a column of one row that is not UTF-8."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {TABLE} SET {column} = CAST(x'7bff' AS TEXT) WHERE digest = %s", [digest]
+        )
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="others check what a text holds")
+@pytest.mark.parametrize("column", ["session_data", "user_id", *COLUMNS])
+def test_text_that_is_not_utf_8_does_no_harm(column: str) -> None:
+    key = new_session()
+    spoil_text(column, handles.digest(key))
+    check_that_it_does_no_harm(key)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="others check what a text holds")
+@pytest.mark.parametrize("column", ["session_data", *COLUMNS])
+def test_text_that_is_not_utf_8_can_be_ended_as_it_was_read(column: str) -> None:
+    digest = handles.digest(new_session())
+    spoil_text(column, digest)
+    assert SessionStore()._remove_many(SessionStore()._read_many([digest])) == {digest}
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="others check what a text holds")
+@pytest.mark.parametrize("column", ["session_data", "digest", "first_digest"])
+def test_text_that_is_not_utf_8_hides_no_other_row(
+    column: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "PAGE", 2)
+    digests = sorted(handles.digest(new_session(_auth_user_id="7")) for _ in range(5))
+    spoil_text(column, digests[1])
+    listed = {one.digest: one.error for one in SessionStore.list_stored(Query(now=0, user_id="7"))}
+    sound = [digest for digest in digests if digest != digests[1]]
+    assert [digest for digest in digests if listed.get(digest) == ""] == sound
+    assert len(listed) == 5
+    assert SessionStore.end_stored(sound) == set(sound)
+    Session.objects.update(expires=1.0, expires_day=0)
+    SessionStore.clear_expired()
+    assert not Session.objects.exists()
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="others check what a text holds")
+def test_a_table_of_digests_that_are_not_utf_8_is_walked_to_an_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listing, "PAGE", 1)
+    spoil_text("digest", handles.digest(new_session()))
+    assert [one.digest for one in SessionStore.list_stored(Query(now=0))] == ["{\\xff"]
+
+
+def test_an_error_that_is_not_about_text_is_raised() -> None:
+    def fail() -> None:
+        raise OperationalError("the disk is full")
+
+    with pytest.raises(OperationalError, match="full"):
+        statements.undecoded("default", fail)
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="others have columns of one type")
