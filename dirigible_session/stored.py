@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from django.contrib.auth import SESSION_KEY
+from django.db import OperationalError, connections
 
 from . import handles
 from .lifecycle import Times
@@ -21,6 +22,8 @@ RESERVED = "_"
 
 #: Types whose values can't be changed in place.
 IMMUTABLE = frozenset({str, int, float, bool, type(None)})
+
+T = TypeVar("T")
 
 State = Literal["active", "expired", "all"]
 RecordState = Literal["active", "expired", "unreadable"]
@@ -64,6 +67,31 @@ def from_document(document: bytes | str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ValueError(f"a JSON object is expected, not {type(data).__name__}")
     return data
+
+
+def read_undecoded(using: str, query: Callable[[], T]) -> T:
+    """Run a query; where SQLite returns text that is not UTF-8, it is returned as bytes.
+
+    Python's driver raises an error for such text, which would hide the other rows too.
+    """
+    try:
+        return query()
+    except OperationalError as error:
+        if "decode to UTF-8" not in str(error):
+            raise
+    connection = connections[using].connection
+    factory, connection.text_factory = connection.text_factory, _text_or_bytes
+    try:
+        return query()
+    finally:
+        connection.text_factory = factory
+
+
+def _text_or_bytes(text: bytes) -> str | bytes:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text
 
 
 @dataclass(slots=True)

@@ -29,6 +29,7 @@ from dirigible_session.backends.mapping import Confidential, Texts
 from dirigible_session.backends.operations import Change, StoredData
 from dirigible_session.exceptions import SessionConflict
 from dirigible_session.lifecycle import EXPIRY_KEY, Times, check_expiry
+from dirigible_session.stored import read_undecoded
 
 from . import statements
 from .listing import BATCH, PAGE, DatabaseListing
@@ -203,9 +204,11 @@ class SessionStore(DatabaseListing, EngineBase):
 
     def _locked(self, which: Mapping[str, str]) -> Row | None:
         """Lock a row until the end of the transaction and return it; None if it is gone."""
-        rows = self._rows().filter(**which)
-        rows.update(version=F("version") + 1)
-        columns = statements.undecoded(self._using(), rows.values_list(*COLUMNS).first)
+        self._rows().filter(**which).update(version=F("version") + 1)
+        # No queryset gets a name here: an error report would run it.
+        columns = read_undecoded(
+            self._using(), lambda: self._rows().filter(**which).values_list(*COLUMNS).first()
+        )
         return None if columns is None else Row.of(columns)
 
     def _set(self, values: Mapping[str, Any], digest: str, conditions: Mapping[str, Any]) -> bool:
@@ -326,7 +329,7 @@ class SessionStore(DatabaseListing, EngineBase):
 
     def _read_many(self, digests: Iterable[str]) -> dict[str, StoredData]:
         rows = self._rows().filter(digest__in=list(digests)).values_list("digest", *COLUMNS)
-        found = statements.undecoded(self._using(), lambda: list(rows))
+        found = read_undecoded(self._using(), lambda: list(rows))
         return {digest: Row.of(columns) for digest, *columns in found}
 
     def _publish(self, digests: Iterable[str]) -> set[str]:

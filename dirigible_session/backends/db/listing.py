@@ -6,14 +6,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 from django.db.models import Case, Q, QuerySet, TextField, When
 from django.db.models.functions import Length
 
 from dirigible_session.backends import mapping
-from dirigible_session.stored import Query, StoredSession
+from dirigible_session.stored import Query, StoredSession, read_undecoded
 
 from . import statements
 from .rows import COLUMNS, Row, is_over
@@ -68,7 +68,7 @@ class DatabaseListing(ABC):
         )
         page_of_rows = rows[:PAGE]
         while True:
-            page = statements.undecoded(cls._using(), partial(list, page_of_rows))
+            page: list[Any] = read_undecoded(cls._using(), partial(list, page_of_rows))
             for digest, *columns in page:
                 row = Row.of(columns) if columns[0] is not None else cls()._read(digest)
                 if row is not None:

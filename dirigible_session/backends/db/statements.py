@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
-from django.db import OperationalError, connections, models, transaction
+from django.db import connections, models, transaction
+
+from dirigible_session.stored import read_undecoded
 
 Model = type[models.Model]
-T = TypeVar("T")
 
 
 def select(model: Model, using: str, columns: tuple[str, ...], digest: str) -> Any:
@@ -26,32 +27,7 @@ def select(model: Model, using: str, columns: tuple[str, ...], digest: str) -> A
             cursor.execute(statement, [digest])
             return cursor.fetchone()
 
-    return undecoded(using, query)
-
-
-def undecoded(using: str, query: Callable[[], T]) -> T:
-    """Run a query; where SQLite returns text that is not UTF-8, it is returned as bytes.
-
-    Python's driver raises an error for such text, which would hide the other rows too.
-    """
-    try:
-        return query()
-    except OperationalError as error:
-        if "decode to UTF-8" not in str(error):
-            raise
-    connection = connections[using].connection
-    factory, connection.text_factory = connection.text_factory, _text_or_bytes
-    try:
-        return query()
-    finally:
-        connection.text_factory = factory
-
-
-def _text_or_bytes(text: bytes) -> str | bytes:
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        return text
+    return read_undecoded(using, query)
 
 
 def update(

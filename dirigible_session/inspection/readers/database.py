@@ -17,7 +17,7 @@ from django.utils.timezone import is_naive, make_aware, make_naive
 from dirigible_session import handles
 from dirigible_session.inspection.errors import store_errors_as
 from dirigible_session.lifecycle import TIMES_KEY, Times
-from dirigible_session.stored import Query, StoredSession
+from dirigible_session.stored import Query, StoredSession, read_undecoded
 
 from .base import KeyedReader
 from .decoding import Decoder, Undecodable
@@ -89,8 +89,10 @@ class DatabaseReader(KeyedReader):
         """Walk the session keys; the position of a session is its key."""
         keys = self._rows.values_list("session_key")
         for page in self._in_pages(keys, query.after, KEYS):
-            yield {row[0]: row[0] for row in page}
-            query.pause(page[-1][0])
+            keys = [key for key, *_ in page if isinstance(key, str)]
+            yield dict(zip(keys, keys, strict=True))
+            for last in keys[-1:]:
+                query.pause(last)
 
     def walk(self, query: Query) -> Iterator[StoredSession]:
         """Walk the sessions; by their expiry in the table, where the query asks for it."""
@@ -126,21 +128,22 @@ class DatabaseReader(KeyedReader):
                 page, count = self._fetched(_behind(rows, last)[:asked])
             if page:
                 yield page
-            # Bytes come after all text on SQLite, and can't be compared with what comes next.
-            if count < asked or not page or not isinstance(page[-1][0], str):
+            # Bytes can't be compared with the text of the next keys.
+            keys = [key for key, *_ in page if isinstance(key, str)]
+            if count < asked or not keys:
                 return
-            last, asked = page[-1][0], min(2 * asked, size)
+            last, asked = keys[-1], min(2 * asked, size)
 
     def _fetched(self, rows: Rows) -> tuple[list[Row], int]:
         """Return rows, and how many were found; some of them may be gone since."""
         try:
-            page = list(rows)
+            page = read_undecoded(rows.db, lambda: list(rows))
         except ProgrammingError:
             # No row's fault: the table is missing, or lacks a column.
             raise
         except _UNREADABLE:
             # Because of one row, perhaps: the others are read without it.
-            keys = list(rows.values_list("session_key", flat=True))
+            keys = read_undecoded(rows.db, lambda: list(rows.values_list("session_key", flat=True)))
             return [row for key in keys for row in self._row(key)], len(keys)
         return page, len(page)
 
@@ -154,6 +157,11 @@ class DatabaseReader(KeyedReader):
             return [(key, Undecodable(f"row can't be read ({type(error).__name__})"), None, 0)]
 
     def _decoded(self, decoder: Decoder, page: list[Row]) -> Iterator[StoredSession]:
+        # No row is found by a key that is not text.
+        nameless = Undecodable("key is not text")
+        page = [
+            row if isinstance(row[0], str) else (repr(row[0]), nameless, None, 0) for row in page
+        ]
         long = [(key, length) for key, data, _, length in page if data is None]
         read: dict[Any, Any] = {}
         for key, data, expires, _ in page:
@@ -178,7 +186,8 @@ class DatabaseReader(KeyedReader):
             keys.append(key)
         with store_errors_as(self._what):
             found = self._rows.filter(session_key__in=keys)
-            data = dict(found.values_list("session_key", "session_data"))
+            pairs = found.values_list("session_key", "session_data")
+            data = dict(read_undecoded(found.db, lambda: list(pairs)))
         return {key: data.get(key) for key in keys}
 
 
@@ -209,7 +218,6 @@ def _session(decoder: Decoder, key: Any, text: Any, expires: Any) -> StoredSessi
         reason = str(error)
     except (ValueError, OverflowError) as error:
         reason = f"expiry can't be read ({type(error).__name__})"
-    key = key if isinstance(key, str) else repr(key)
     return StoredSession(handles.digest(key), data, times, expiry, size, reason, key, key)
 
 

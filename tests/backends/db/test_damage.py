@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dirigible_session import handles
-from dirigible_session.backends.db import SessionStore, listing, statements
+from dirigible_session.backends.db import SessionStore, listing
 from dirigible_session.models import Session
-from dirigible_session.stored import Query
+from dirigible_session.stored import Query, read_undecoded
 from tests.stores import Api
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.backends.urls")]
@@ -158,7 +158,7 @@ def test_an_error_that_is_not_about_text_is_raised() -> None:
         raise OperationalError("the disk is full")
 
     with pytest.raises(OperationalError, match="full"):
-        statements.undecoded("default", fail)
+        read_undecoded("default", fail)
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="others have columns of one type")
