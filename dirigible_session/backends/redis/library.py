@@ -143,30 +143,40 @@ def is_cluster(client: Any) -> bool:
     return isinstance(client, (redis.RedisCluster, redis.asyncio.RedisCluster))
 
 
+def own_method(kind: Any, name: str, neighbor: Any) -> Any:
+    """Return a method of a class of redis-py; None if something has replaced it.
+
+    ``neighbor``: another function from the same file of redis-py.
+    """
+    method = getattr(kind, name)
+    # Not isinstance(): OpenTelemetry's wrappers pass for the functions that they wrap.
+    if type(method) is not FunctionType or type(neighbor) is not FunctionType:
+        return None
+    return method if method.__code__.co_filename == neighbor.__code__.co_filename else None
+
+
+_SYNC, _ASYNC = redis.client, redis.asyncio.client
+_EXECUTE, _EXECUTE_PIPELINE, _AEXECUTE, _AEXECUTE_PIPELINE = (
+    own_method(kind, name, module.Redis.pipeline)
+    for module in (_SYNC, _ASYNC)
+    for kind, name in ((module.Redis, "execute_command"), (module.Pipeline, "execute"))
+)
+
+
 def is_instrumented() -> bool:
-    """Return whether something has replaced the methods of redis-py that its sync calls go by."""
-    plain = redis.client.Redis.pipeline
-    return not (
-        _is_plain(redis.client.Redis.execute_command, plain)
-        and _is_plain(redis.client.Pipeline.execute, plain)
+    """Return whether something has replaced the methods of redis-py that do sync calls."""
+    return (
+        _SYNC.Redis.execute_command is not _EXECUTE
+        or _SYNC.Pipeline.execute is not _EXECUTE_PIPELINE
     )
 
 
 def is_instrumented_async() -> bool:
-    """Return whether something has replaced the methods that redis-py's async calls go by."""
-    plain = redis.asyncio.client.Redis.pipeline
-    return not (
-        _is_plain(redis.asyncio.client.Redis.execute_command, plain)
-        and _is_plain(redis.asyncio.client.Pipeline.execute, plain)
+    """Return whether something has replaced the methods of redis-py that do async calls."""
+    return (
+        _ASYNC.Redis.execute_command is not _AEXECUTE
+        or _ASYNC.Pipeline.execute is not _AEXECUTE_PIPELINE
     )
-
-
-def _is_plain(method: Any, neighbor: Any) -> bool:
-    """Return whether a method stands in redis-py's own source, as its neighbor does."""
-    # Not isinstance(): OpenTelemetry's wrappers pass for the functions that they wrap.
-    if type(method) is not FunctionType or type(neighbor) is not FunctionType:
-        return False
-    return method.__code__.co_filename == neighbor.__code__.co_filename
 
 
 class _Pace:

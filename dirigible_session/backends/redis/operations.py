@@ -31,7 +31,7 @@ from dirigible_session.exceptions import SessionConflict
 from dirigible_session.lifecycle import EXPIRY_KEY, Times
 
 from . import record
-from .record import HALF_DONE, NOTHING, UNLISTED, EndOf, Pairs, StoredHash
+from .record import HALF_DONE, NOTHING, UNLISTED, EndOf, Listed, Pairs, StoredHash
 from .scripts import DELETE, FORGET, LIST, MOVE, PUT_BACK, SAVE, Call, Operation, Unordered
 from .url import Keys
 
@@ -58,40 +58,55 @@ class Site(NamedTuple):
 
 @dataclass(repr=False)
 class Save:
-    """What a call of the script SAVE writes."""
+    """The content of one call of the script SAVE."""
 
     digest: str
     times: Times
     mode: str = "update"
     delta: Delta = NO_CHANGE
-    #: Fields of ours, each with its value, and those to remove.
+    #: Fields that are not attributes, each with its value.
     pairs: Pairs = field(default_factory=list)
+    #: Fields to remove, of either kind.
     removed: Pairs = field(default_factory=list)
-    #: What is known to be stored.
+    #: The session as this process knows it.
     stored: StoredHash = NOTHING
-    #: Milliseconds that it is kept at most.
+    #: The longest time in milliseconds that Redis keeps the session.
     most: int = FOR_GOOD
-    #: What a rival has stored of the attributes that have to be merged with it.
+    #: The attributes that a rival has stored, if this save has to be merged with them.
     theirs: Texts = field(default_factory=dict)
 
-    @property
-    def guards(self) -> list[bytes | str]:
-        """The fields whose dicts must not have been changed, each with its text's SHA-1."""
-        found: list[bytes | str] = []
+    def call(self, site: Site, now: float) -> Call:
+        """Return the call that saves the session, if no rival has changed one of its dicts."""
+        changed = self.delta.changed
+        guards: Pairs = []
+        if self.theirs:
+            changed = Confidential(
+                (name, self.delta.text_over(self.theirs.get(name), name)) for name in changed
+            )
         for name, text in self.delta.before.items():
-            known = self.theirs.get(name, text)
-            digest = sha1(known.encode(), usedforsecurity=False).hexdigest()
-            found += (record.field_of(name), digest)
-        return found
-
-    @property
-    def changed(self) -> Texts:
-        """The texts of the attributes to set: where a rival changed a dict, of both."""
-        if not self.theirs:
-            return self.delta.changed
-        return Confidential(
-            (name, self.delta.text_over(self.theirs.get(name), name)) for name in self.delta.changed
+            known = self.theirs.get(name, text).encode()
+            guards += (record.field_of(name), sha1(known, usedforsecurity=False).hexdigest())
+        timeout = conf.absolute_timeout
+        removed = [*map(record.field_of, self.delta.removed), *self.removed]
+        rest = (
+            repr(now),
+            repr(self.times.accessed),
+            repr(float(site.cookie_age())),
+            "" if timeout is None else repr(float(timeout)),
+            self.most,
+            site.grace * 1000,
+            "1" if self.delta.clears else "",
+            len(removed),
+            len(guards) // 2,
+            *removed,
+            *guards,
+            *record.pairs_of(changed),
+            *self.pairs,
         )
+        key = site.keys.session(self.digest)
+        if self.mode == "create":
+            return Call((1, key, "create", *rest), SAVE, (1, key, "again", *rest))
+        return Call((1, key, self.mode, *rest), SAVE)
 
 
 def read(site: Site, digest: str) -> Operation[StoredHash | None]:
@@ -292,86 +307,46 @@ def _replacement(digest: str, texts: Texts, times: Times) -> Save:
 
 def _save(site: Site, save: Save) -> Operation[StoredHash | None]:
     """Save until no rival changes a dict of this save in between; None if it is not there."""
+    now = time.time()
+    stored, delta = save.stored, save.delta
+    old_user_text = stored.text_after(NO_CHANGE, SESSION_KEY)
+    user_text = stored.text_after(delta, SESSION_KEY)
+    end = record.end(stored.text_after(delta, EXPIRY_KEY), save.times, site.end_of)
+    index_calls, listed = _list(site, save, user_text, record.kept_until(end, save.times), now)
     for _ in range(TRIES):
-        calls, end, listed = _save_calls(site, save)
-        *_, answer = yield calls
+        *_, answer = yield [*index_calls, save.call(site, now)]
         if answer == 0:
             return None
         if answer == 1:
-            stored, delta = save.stored, save.delta
-            old_user_text = stored.text_after(NO_CHANGE, SESSION_KEY)
-            if old_user_text != stored.text_after(delta, SESSION_KEY):
+            if old_user_text != user_text:
                 yield from _unlist(site, save.digest, old_user_text)
             return stored.after(delta, save.times, end, listed)
         found = record.parse(record.fields_of(answer), site.end_of)
         save.theirs = {} if found is None else found.texts
-        # Nor is it among the variables that an error report shows.
+        # Error reports show variables.
         del answer
     raise SessionConflict(TRIES)
 
 
-def _save_calls(
-    site: Site, save: Save
-) -> tuple[list[Call], float | None, tuple[float, str | None]]:
-    """Return what to call, when the session ends then, and what its index knows then."""
-    now = time.time()
-    stored, delta = save.stored, save.delta
-    user_text = stored.text_after(delta, SESSION_KEY)
-    end = record.end(stored.text_after(delta, EXPIRY_KEY), save.times, site.end_of)
-    kept_until = record.kept_until(end, save.times)
+def _list(
+    site: Site, save: Save, user_text: str | None, kept_until: float, now: float
+) -> tuple[list[Call], Listed]:
+    """Return the calls that update the index of the user, and what the index knows after them."""
     # If this save sets the user's id, a rival may have removed it and its entry in the index.
-    listed = UNLISTED if SESSION_KEY in delta.changed else stored.listed
-    calls = []
-    pairs, removed = [*record.pairs_of(save.changed), *save.pairs], [*save.removed]
-    user, is_too_long = _to_list(listed, user_text, kept_until, now)
-    if user is not None:
-        listed = (record.listed_until(kept_until, now), user_text)
-        calls.append(listed_call(site, save.digest, user, listed[0], now, again=is_too_long))
-        pairs += ("listed", f"{listed[0]!r} {user_text}")
-    elif user_text is None and listed != UNLISTED:
-        # Else a later login would be taken to be in the index already.
-        listed = UNLISTED
-        removed.append("listed")
-    calls.append(_saved(site, save, pairs, removed, now))
-    return calls, end, listed
-
-
-def _to_list(
-    listed: tuple[float, str | None], user_text: str | None, kept_until: float, now: float
-) -> tuple[str | None, bool]:
-    """Return whose index has to be told of a session, if any, and whether it names it too long."""
+    until, known_user_text = UNLISTED if SESSION_KEY in save.delta.changed else save.stored.listed
     if user_text is None:
-        return None, False
-    until, known_user_text = listed
+        if (until, known_user_text) != UNLISTED:
+            # Else a later login would be taken to be in the index already.
+            save.removed.append("listed")
+        return [], UNLISTED
     is_known = user_text == known_user_text
     is_too_long = is_known and record.is_listed_too_long(until, kept_until, now)
-    if is_known and until >= kept_until and not is_too_long:
-        return None, False
-    return record.user_of(user_text), is_too_long
-
-
-def _saved(site: Site, save: Save, pairs: Pairs, removed: Pairs, now: float) -> Call:
-    removed = [*map(record.field_of, save.delta.removed), *removed]
-    guards = save.guards
-    timeout = conf.absolute_timeout
-    rest = (
-        repr(now),
-        repr(save.times.accessed),
-        repr(float(site.cookie_age())),
-        "" if timeout is None else repr(float(timeout)),
-        save.most,
-        site.grace * 1000,
-        "1" if save.delta.clears else "",
-        len(removed),
-        len(guards) // 2,
-        *removed,
-        *guards,
-        *pairs,
-    )
-    key = site.keys.session(save.digest)
-    if save.mode == "create":
-        return Call((1, key, "create", *rest), SAVE, (1, key, "again", *rest))
-    return Call((1, key, save.mode, *rest), SAVE)
+    user = record.user_of(user_text) if is_too_long or not is_known or until < kept_until else None
+    if user is None:
+        return [], (until, known_user_text)
+    until = record.listed_until(kept_until, now)
+    save.pairs += ("listed", f"{until!r} {user_text}")
+    return [listed_call(site, save.digest, user, until, now, again=is_too_long)], (until, user_text)
 
 
 def listed_call(

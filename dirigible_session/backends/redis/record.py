@@ -43,9 +43,10 @@ HEAD = (
 )
 
 
-#: Not in the index of any user. Else: until when the index of a user's sessions names this one,
-#: and the JSON text of that user's id.
-UNLISTED: tuple[float, str | None] = (0.0, None)
+#: Until when the index of a user's sessions names a session, and the JSON text of that user's id.
+Listed = tuple[float, "str | None"]
+#: Not in the index of any user.
+UNLISTED: Listed = (0.0, None)
 
 
 @dataclass(eq=False, repr=False)
@@ -59,8 +60,8 @@ class StoredHash:
     fields: Fields = field(default_factory=dict)
     #: Version counter and highest place in use. Grows with every change of an attribute.
     serial: int = 0
-    #: See :data:`UNLISTED`.
-    listed: tuple[float, str | None] = UNLISTED
+    #: The entry in the index as this process knows it.
+    listed: Listed = UNLISTED
     #: Why nothing can be decoded.
     error: str = ""
 
@@ -123,7 +124,7 @@ class StoredHash:
         delta: Delta,
         times: Times,
         expires: float | None,
-        listed: tuple[float, str | None],
+        listed: Listed,
     ) -> StoredHash:
         """Return what Redis holds once a change is stored, as far as the request knows it."""
         fields = {} if delta.clears else dict(self.fields)
@@ -230,7 +231,8 @@ def parse(fields: Fields, end_of: EndOf) -> StoredHash | None:
             listed=_listed(fields.get(b"listed")),
         )
         expiry = _expiry(stored.text_of(EXPIRY_KEY))
-        lifecycle.check_expiry(expiry)
+        if expiry:
+            lifecycle.check_expiry(expiry)
         stored.expires = end_of(expiry, times)
     except (LookupError, OverflowError, ValueError) as error:
         return StoredHash(Times(0.0, 0.0), None, error=damage(error))
@@ -251,7 +253,7 @@ def _number(value: bytes, largest: int) -> int:
     return number
 
 
-def _listed(value: bytes | None) -> tuple[float, str | None]:
+def _listed(value: bytes | None) -> Listed:
     if value is None:
         return UNLISTED
     until, _, user_text = value.partition(b" ")
@@ -269,7 +271,7 @@ def size_of(fields: Fields) -> int:
 
 
 def end(expiry_text: str | None, times: Times, end_of: EndOf) -> float | None:
-    """Return when a session ends whose ``_session_expiry`` has this JSON text; None: never."""
+    """Return when a session with this ``_session_expiry``, a JSON text, ends; None: never."""
     return end_of(_expiry(expiry_text), times)
 
 

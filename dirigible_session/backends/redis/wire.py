@@ -20,6 +20,12 @@ from redis.exceptions import ReadOnlyError, ResponseError
 
 from .scripts import Command
 
+pack_command: Any
+try:
+    from hiredis import pack_command
+except ImportError:
+    pack_command = None
+
 #: Seconds after which a connection asks again whether its server takes writes.
 ASK_AGAIN = 1.0
 #: Seconds after which a connection that nobody needed is closed.
@@ -101,10 +107,7 @@ class Wire(_Lines):
         connection = line.connection
         try:
             sent = self._with_probe(line, commands, again=again)
-            if len(sent) == 1:
-                connection.send_command(*sent[0])
-            else:
-                connection.send_packed_command(connection.pack_commands(sent))
+            connection.send_packed_command(packed(connection, sent))
             answers = _without_probe([_answer(connection) for _ in sent], commands)
         except BaseException:
             # An answer may be under way that the next call would take for its own.
@@ -142,7 +145,7 @@ class AsyncWire(_Lines):
         connection = line.connection
         try:
             sent = self._with_probe(line, commands, again=again)
-            await connection.send_packed_command(connection.pack_commands(sent))
+            await connection.send_packed_command(packed(connection, sent))
             answers = _without_probe([await _aanswer(connection) for _ in sent], commands)
         except BaseException:
             await connection.disconnect(nowait=True)
@@ -169,6 +172,14 @@ class AsyncWire(_Lines):
         left, self._free = self._free, deque()
         while left:
             await left.pop().connection.disconnect(nowait=nowait)
+
+
+def packed(connection: Any, commands: Sequence[Command]) -> Any:
+    """Return the bytes of commands, as a connection sends them."""
+    if pack_command is None:
+        return connection.pack_commands(commands)
+    # redis-py calls the same function, after a look at each argument.
+    return [b"".join(map(pack_command, commands))]
 
 
 def _answer(connection: Any) -> Any:

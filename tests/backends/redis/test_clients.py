@@ -11,12 +11,15 @@ from typing import Any, ClassVar
 import pytest
 import redis
 import redis.asyncio
+import redis.asyncio.client
+import redis.client
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 from django.views.debug import SafeExceptionReporterFilter
 
 from dirigible_session.backends.redis.client import clients
+from dirigible_session.backends.redis.library import own_method
 from dirigible_session.exceptions import StoreUnavailable
 from tests.redis_servers import running
 from tests.stores import Api
@@ -169,6 +172,19 @@ class TestInstrumentation:
         del seen[:]
         assert content(new(a=1)) == {"a": 1}
         assert seen == []
+
+    @pytest.mark.parametrize("module", [redis.client, redis.asyncio.client])
+    def test_is_noticed_where_it_was_there_before_the_engine(
+        self, module: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        neighbor = module.Redis.pipeline
+        original = module.Pipeline.execute
+        assert own_method(module.Pipeline, "execute", neighbor) is original
+        for is_proxy in (False, True):
+            with monkeypatch.context() as patch:
+                instrumented(patch, is_proxy=is_proxy)
+                assert own_method(module.Pipeline, "execute", neighbor) is None
+                assert own_method(module.Redis, "execute_command", neighbor) is None
 
     def test_of_a_cluster_sees_every_call(
         self, redis_cluster: Any, monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 from redis.exceptions import ReadOnlyError
 
 from dirigible_session.backends.redis import wire
@@ -33,15 +34,13 @@ class Connection:
         self.is_open = True
 
     def pack_commands(self, commands: Any) -> Any:
+        """Stand in for redis-py's own packing, which is in use without hiredis."""
         return [command[0] for command in commands]
 
     def send_packed_command(self, names: list[str]) -> None:
         assert self.is_open
         self.sent += names
         self.answers = list(names)
-
-    def send_command(self, *command: Any) -> None:
-        self.send_packed_command([command[0]])
 
     def read_response(self) -> Any:
         assert self.is_open
@@ -75,6 +74,7 @@ class Lines:
     def __init__(self, is_async: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         monkeypatch.setattr(wire, "monotonic", lambda: self.now)
+        monkeypatch.setattr(wire, "pack_command", None)
         base = AsyncConnection if is_async else Connection
         self.kind: Any = type("Kind", (base,), {"made": [], "is_replica": False})
         self.kind.while_waiting = staticmethod(lambda: None)
@@ -175,3 +175,11 @@ def test_one_to_a_server_that_became_a_replica_is_left(lines: Lines) -> None:
     assert lines.send(GET, again=True) == ["GET"]
     assert lines.send(GET) == ["GET"]
     assert lines.open == 1
+
+
+def test_hiredis_packs_as_redis_py_does() -> None:
+    commands = [Command(("HSET", b"key", "name", "\u00e9\0", 1, 2.5, "")), PROBE]
+    pool = redis.ConnectionPool()
+    connection = pool.connection_class(**pool.connection_kwargs)
+    expected = b"".join(connection.pack_commands(commands))
+    assert wire.packed(connection, commands) == [expected]
