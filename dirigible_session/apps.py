@@ -12,7 +12,7 @@ from .current.context import note_login
 
 
 class DirigibleSessionConfig(AppConfig):
-    """Registers the system checks, and is told of logins."""
+    """Registers the system checks, and receives logins."""
 
     name = "dirigible_session"
     verbose_name = _("Dirigible session")
@@ -20,11 +20,11 @@ class DirigibleSessionConfig(AppConfig):
 
     def __init__(self, app_name: str, app_module: Any) -> None:
         super().__init__(app_name, app_module)
-        # Before any model is imported, so that no receiver of the project is told before.
+        # Connected before models are imported, so before any receiver of the project.
         user_logged_in.connect(note_login, dispatch_uid="dirigible_session")
 
     def ready(self) -> None:
-        """Register the checks, which importing them does."""
+        """Register the checks, by importing them, and connect the receivers for users."""
         from . import checks, users  # noqa: F401
 
         users.connect()

@@ -1,4 +1,4 @@
-"""The package's settings: all optional, each read when it is first used."""
+"""The settings of the package. All are optional, and each is read when it is first used."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ PREFIX = "DIRIGIBLE_SESSION_"
 class Conf:
     """Typed view of the ``DIRIGIBLE_SESSION_*`` settings.
 
-    A value is kept until ``setting_changed`` says that it is another, as ``override_settings``
-    does: to ask Django for a setting that is not there costs more than the rest of a request.
+    A value is kept until Django's signal ``setting_changed`` reports a change, for example by
+    ``override_settings``. Without that, looking up settings that are not set would be the most
+    expensive step of a request.
     """
 
     @cached_property
     def touch_interval(self) -> float:
-        """Seconds that the stored last access may lag behind; 0 makes it exact."""
+        """Maximum age in seconds of the stored last access before it is renewed; 0: exact."""
         return getattr(settings, PREFIX + "TOUCH_INTERVAL", 60)
 
     @cached_property
     def touch_every_request(self) -> bool:
-        """Whether a request that only carries the cookie counts as one in the session."""
+        """Whether a request counts as an access if it carries the cookie but uses no session."""
         return getattr(settings, PREFIX + "TOUCH_EVERY_REQUEST", False)
 
     @cached_property
     def counts_unused(self) -> bool:
-        """Whether a request may count as one in a session that no view used."""
+        """Whether a request may count as an access although no code used its session."""
         return bool(self.touch_every_request or settings.SESSION_SAVE_EVERY_REQUEST)
 
     @cached_property
     def absolute_timeout(self) -> float | None:
-        """Seconds after its creation at which a session ends, however busy; None: never."""
+        """Seconds from login, or else creation, to the end of any session; None: no limit."""
         return getattr(settings, PREFIX + "ABSOLUTE_TIMEOUT", None)
 
     @cached_property
@@ -46,7 +47,7 @@ class Conf:
 
     @cached_property
     def max_per_user(self) -> int | str | None:
-        """How many sessions a user may have, or the path of a function that says; None: any."""
+        """The limit of sessions per user, or the path of a function that returns it, or None."""
         return getattr(settings, PREFIX + "MAX_PER_USER", None)
 
     @cached_property
@@ -56,12 +57,12 @@ class Conf:
 
     @cached_property
     def redis_url(self) -> str | None:
-        """Where the Redis engine finds its server."""
+        """The URL of the server of the Redis engine."""
         return getattr(settings, PREFIX + "REDIS_URL", None)
 
     @cached_property
     def redis_password(self) -> str | None:
-        """The password of the Redis server, where it is not part of the URL."""
+        """The password of the Redis server, if it is not part of the URL."""
         return getattr(settings, PREFIX + "REDIS_PASSWORD", None)
 
     @cached_property
@@ -74,7 +75,7 @@ conf = Conf()
 
 
 def forget_changed(*, setting: str, **kwargs: Any) -> None:
-    """Let a setting of ours be read anew."""
+    """Forget the value of a changed setting, so that it is read again."""
     if setting.startswith(PREFIX):
         vars(conf).pop(setting.removeprefix(PREFIX).lower(), None)
     vars(conf).pop("counts_unused", None)

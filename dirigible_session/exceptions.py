@@ -1,4 +1,4 @@
-"""What can go wrong, each with a message that says what to do."""
+"""The exceptions of the facade and the engines, with messages that say what to do."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SESSION_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 
 
 class _Portable(Exception):
-    """Comes through pickle and copy as it is: on its way out of a worker process, for one.
+    """An exception that can be pickled and copied, for example to leave a worker process.
 
-    Left to itself an exception is made again by calling its class with its ``args``, and those
-    that make their message themselves don't take it.
+    By default an exception is unpickled by calling its class with its ``args``. The classes below
+    take other arguments than their message.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -27,31 +27,31 @@ def _again(kind: type[_Portable], *args: object) -> _Portable:
 
 
 class NoCurrentRequest(_Portable, RuntimeError):
-    """A facade function was called where no request is current."""
+    """A facade function was called without a current request."""
 
     def __init__(self, function: str) -> None:
         super().__init__(
-            f"dirigible_session: {function}() needs a current request, and there is none here. "
-            "It works while a request that passed through DirigibleSessionMiddleware is handled; "
-            "elsewhere (a shell, a task queue, a thread of your own, a streaming body) wrap the "
-            "call in `with use_request(request):` or `with open_session(session_id):`."
+            f"dirigible_session: {function}() needs a current request, and there is none. It "
+            "works while a request that passed through the middleware is handled. Elsewhere (a "
+            "shell, a task queue, a thread of your own, a streaming body) wrap the call in "
+            "`with use_request(request):` or `with open_session(session_id):`."
         )
 
 
 class MiddlewareMissing(NoCurrentRequest, ImproperlyConfigured):
-    """No request is current, and none ever will be: ``MIDDLEWARE`` lacks ours."""
+    """No request is current, and ``MIDDLEWARE`` has no middleware that makes one current."""
 
     def __init__(self, function: str) -> None:
         RuntimeError.__init__(
             self,
             f"dirigible_session: {function}() needs a current request, and no middleware makes one "
-            f"current. Add {MIDDLEWARE!r} to MIDDLEWARE, directly after {SESSION_MIDDLEWARE!r}, "
-            "or wrap the call in `with use_request(request):`.",
+            f"current. In MIDDLEWARE, write {OWN_SESSION_MIDDLEWARE!r} in place of "
+            f"{SESSION_MIDDLEWARE!r}, or wrap the call in `with use_request(request):`.",
         )
 
 
 class AttributeNotSerializable(_Portable, TypeError):
-    """The session's serializer cannot take this value."""
+    """The session's serializer can't serialize this value."""
 
     def __init__(self, name: str, value: object, reason: object, *, place: str = "") -> None:
         self.name = name
@@ -64,7 +64,7 @@ class AttributeNotSerializable(_Portable, TypeError):
 
 
 class ReservedAttributeName(_Portable, ValueError):
-    """The name begins with an underscore, which Django keeps for itself."""
+    """The name begins with an underscore: Django reserves these names."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -74,22 +74,22 @@ class ReservedAttributeName(_Portable, ValueError):
 
 
 class SessionNotFound(_Portable, LookupError):
-    """The id names no live session."""
+    """No live session has this id or handle."""
 
 
 class SessionConflict(_Portable, RuntimeError):
-    """A session could not be saved: each time it was tried, another request was faster."""
+    """A session could not be saved: at each try, another request had changed it."""
 
     def __init__(self, tries: int) -> None:
         super().__init__(
-            f"dirigible_session: the session was not saved: other requests changed it {tries} "
-            "times while this one tried to lay its changes over theirs. Save less often, or find "
-            "out what writes to this session without end."
+            f"dirigible_session: the session was not saved: at each of {tries} tries, another "
+            "request had changed it meanwhile. Save less often, or find the code that writes to "
+            "this session so often."
         )
 
 
 class StoreUnavailable(_Portable, RuntimeError):
-    """The server that keeps the sessions can't be reached, or refuses to work.
+    """The server that stores the sessions can't be reached, or refuses commands.
 
-    What is stored there is neither lost nor ended by that; what this request changed is not stored.
+    Stored sessions are not affected. The changes of this request are not stored.
     """

@@ -1,4 +1,4 @@
-"""What the tests of a project that uses the facade need.
+"""Helpers for the tests of a project that uses the facade.
 
 To test code that uses the facade, without a client::
 
@@ -10,7 +10,7 @@ To prepare or look at the session of Django's test client::
     with stored_session(self.client):
         session.set_attribute("cart", ["tea"])
 
-To test what happens when a visitor stays away, without waiting::
+To test the time limits of a session, without waiting::
 
     let_time_pass(self.client, minutes=31)
 """
@@ -54,10 +54,11 @@ AnyClient = Client | AsyncClient
 def session_request(
     attributes: Mapping[str, Any] | None = None, *, user: Any = None, path: str = "/"
 ) -> Iterator[HttpRequest]:
-    """Make a GET request with a new session current inside the ``with`` block, and give it.
+    """Yield a GET request with a new session; it is current inside the ``with`` block.
 
-    The session has ``attributes``; ``request.user`` is ``user``, or nobody. It is stored only if
-    the code calls ``get_id`` or the like, or the test ``request.session.save()``.
+    The session has these ``attributes``. ``request.user`` is ``user``, or an ``AnonymousUser``. The
+    session is stored only if the code calls a function such as ``get_id``, or the test calls
+    ``request.session.save()``.
     """
     request = RequestFactory().get(path)
     request.session = import_module(settings.SESSION_ENGINE).SessionStore()
@@ -78,12 +79,12 @@ def session_request(
 
 @contextmanager
 def stored_session(client: AnyClient) -> Iterator[SessionBase]:
-    """Make the stored session of a test client current inside the ``with`` block, and give it.
+    """Yield the stored session of a test client; it is current inside the ``with`` block.
 
-    The client gets a session if it has none, as Django's ``client.session`` does. What changed is
-    saved at the end. It is no visit: the last access stays. Works on every engine, signed_cookies
-    too: the test client is the browser that holds the session. SessionNotFound if the client's
-    session is over.
+    The client gets a session if it has none, as with Django's ``client.session``. Changes are saved
+    at the end of the block. The last access stays as it is. Works on every engine, signed_cookies
+    included: the test client is the browser with the cookie. Raises SessionNotFound if the
+    client's session has ended.
     """
     _forget_deleted_cookie(client)
     session = client.session
@@ -103,22 +104,23 @@ async def astored_session(client: AnyClient) -> AsyncIterator[SessionBase]:
 
 
 def let_time_pass(client: AnyClient, seconds: float = 0, **units: float) -> None:
-    """Let the stored session of a test client be older by that much.
+    """Move all times of the stored session of a test client into the past.
 
-    ``units`` are those of ``timedelta``: ``let_time_pass(client, minutes=31)``. Its creation, its
-    last access and an expiry at a fixed date move into the past, and the next request finds the
-    session over if it is by then. What no request has used yet, ``client.force_login`` for one, was
-    made and used that long ago then. The login of its user moves too. Works on every engine, as
-    :func:`stored_session` does. The clocks of stores and browsers stand still: a session that never
-    times out lives on in a stock store, although its cookie is kept for 400 days at most.
+    ``units`` are the keyword arguments of ``timedelta``: ``let_time_pass(client, minutes=31)``. The
+    times are the creation, the last access, the login of the user and an expiry at a fixed date.
+    The next request then finds the session ended if a limit has passed. A session that no request
+    has used yet, for example after ``client.force_login``, counts as created and used that long
+    ago. Works on every engine, as :func:`stored_session` does. The clocks of stores and browsers do
+    not move: a session that never times out stays in a stock store, although its cookie expires
+    after 400 days.
     """
     ago = timedelta(seconds=seconds, **units)
     _forget_deleted_cookie(client)
     session = client.session
-    # As of the epoch, when no session was over.
+    # As if it arrived at the epoch, so that no limit has passed.
     visit = begin(session, SimpleNamespace(arrived=0.0, request=None, closed=False, visits=()))
     data = visit.data
-    # What Django's login or client.session stored has no times before a request used it.
+    # A session stored by client.login() or client.session has no times before its first request.
     times = visit.read_times(data) or Times(time.time(), time.time())
     past = ago.total_seconds()
     authenticated = None if times.authenticated is None else times.authenticated - past
@@ -127,12 +129,12 @@ def let_time_pass(client: AnyClient, seconds: float = 0, **units: float) -> None
     )
     visit.write_times(data, times)
     if isinstance(data.get(lifecycle.TIMES_KEY), dict):
-        # The store's own clock stands still, so the next request has to go by the times.
+        # Without it the next request applies the times, and not the expiry of the store.
         data[lifecycle.TIMES_KEY].pop("age")
     expiry = data.get(lifecycle.EXPIRY_KEY)
     if isinstance(expiry, str):
         data[lifecycle.EXPIRY_KEY] = (datetime.fromisoformat(expiry) - ago).isoformat()
-    # A store may refuse to take a session back into the past, but not one that it does not know.
+    # A store may refuse to move a session into the past, so it is deleted and created again.
     if isinstance(visit, CookieVisit):
         visit.engine.save(session)
     else:
@@ -142,15 +144,12 @@ def let_time_pass(client: AnyClient, seconds: float = 0, **units: float) -> None
 
 
 async def alet_time_pass(client: AnyClient, seconds: float = 0, **units: float) -> None:
-    """Let the stored session of a test client be older by that much.
-
-    Async twin of :func:`let_time_pass`.
-    """
+    """Async twin of :func:`let_time_pass`."""
     await sync_to_async(let_time_pass)(client, seconds, **units)
 
 
 def _forget_deleted_cookie(client: AnyClient) -> None:
-    # Django's test client keeps a cookie that it was told to delete, and takes its "" for a key.
+    # Django's test client keeps a deleted cookie, and uses its value "" as a session key.
     cookie = client.cookies.get(settings.SESSION_COOKIE_NAME)
     if cookie is not None and not cookie.value:
         del client.cookies[settings.SESSION_COOKIE_NAME]

@@ -1,4 +1,4 @@
-"""System checks: what is wrong with the project's set-up, found at start."""
+"""System checks: mistakes in the settings of the project are reported at start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""System checks of SESSION_ENGINE: it is there, it keeps sessions, and it heeds the settings."""
+"""System checks of ``SESSION_ENGINE``: it exists, keeps sessions and supports the settings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def engine_class() -> type | None:
     try:
         return _engine_class()
     except Exception:
-        # The module may be the project's, and fail in any way; `check_engine` says how.
+        # A module of the project may raise anything. `check_engine` reports it.
         return None
 
 
@@ -61,7 +61,7 @@ def check_engine(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessag
         _engine_class()
     except Exception as error:
         if find_spec("redis") is None and "redis-py" in str(error):
-            # Told by `check_redis_installed`.
+            # `check_redis_installed` reports it.
             return []
         reason = " ".join(str(error).split()) or type(error).__name__
         return [
@@ -97,7 +97,7 @@ def check_needs_own_engine(app_configs: Any = None, **kwargs: Any) -> Iterable[C
 
 @register
 def check_serializer(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
-    """Our engines store JSON whatever ``SESSION_SERIALIZER`` says."""
+    """``SESSION_SERIALIZER`` is not set to a serializer that the engine ignores."""
     if settings.SESSION_SERIALIZER in JSON_SERIALIZERS or not is_own_engine():
         return []
     return [
@@ -115,14 +115,14 @@ def check_serializer(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMe
 
 @register
 def check_save_every_request(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
-    """Our engines do not need ``SESSION_SAVE_EVERY_REQUEST``."""
+    """``SESSION_SAVE_EVERY_REQUEST`` is not set if the engine does not need it."""
     if not settings.SESSION_SAVE_EVERY_REQUEST or not is_own_engine():
         return []
     return [
         checks.Warning(
             "SESSION_SAVE_EVERY_REQUEST is not needed with the engine "
-            f"{settings.SESSION_ENGINE!r}: a session lives as long as its client comes, and a "
-            "touch costs less than a save.",
+            f"{settings.SESSION_ENGINE!r}: each request in a session extends it already, and at "
+            "less cost than a save.",
             hint=_(
                 "Remove it. To record every access exactly, set "
                 "DIRIGIBLE_SESSION_TOUCH_INTERVAL = 0; to count every request, set "
@@ -135,7 +135,7 @@ def check_save_every_request(app_configs: Any = None, **kwargs: Any) -> Iterable
 
 @register
 def check_model(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
-    """The engine's model is installed, and has the columns that our db engine needs."""
+    """The engine's model is installed, and has all columns of ``AbstractSession``."""
     get_model_class = getattr(engine_class(), "get_model_class", None)
     if get_model_class is None:
         return []
@@ -152,7 +152,7 @@ def check_model(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage
         ]
     if not is_own_engine():
         return []
-    # Imported here: checks are imported before the models are.
+    # Imported here: the checks are imported before the models are ready.
     from dirigible_session.models import AbstractSession
 
     table = model._meta.concrete_model._meta
@@ -177,12 +177,12 @@ def check_model(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage
 def check_migrations(
     app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> Iterable[CheckMessage]:
-    """The engine's table is as its model says."""
+    """The migrations of the engine's table are applied."""
     get_model_class = getattr(engine_class(), "get_model_class", None)
     try:
         model = None if get_model_class is None else get_model_class()
     except Exception:
-        # Told by `check_model`.
+        # `check_model` reports it.
         return []
     if model is None or (alias := router.db_for_write(model)) not in (databases or ()):
         return []
@@ -203,13 +203,13 @@ def check_migrations(
 
 @register
 def check_signed_cookies(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
-    """The engine can end a session on the server."""
+    """The engine can end a session on the server: signed cookies can't."""
     if settings.SESSION_ENGINE != SIGNED_COOKIES:
         return []
     return [
         checks.Warning(
             "SESSION_ENGINE is signed_cookies: invalidate() deletes the visitor's cookie, but "
-            "whoever kept a copy of it can go on using it until it expires.",
+            "a copy of the cookie works until it expires.",
             hint=_(
                 "If the end of a session must be final, use an engine that stores sessions on "
                 "the server, such as %(paths)s."
@@ -222,7 +222,7 @@ def check_signed_cookies(app_configs: Any = None, **kwargs: Any) -> Iterable[Che
 
 @register
 def check_cache(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
-    """The cache that holds the sessions keeps them, and every process of the site sees them."""
+    """The cache of the sessions stores them, and all processes of the site share it."""
     if settings.SESSION_ENGINE not in CACHE_ENGINES:
         return []
     backend = settings.CACHES.get(settings.SESSION_CACHE_ALIAS, {}).get("BACKEND")

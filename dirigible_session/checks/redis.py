@@ -1,4 +1,4 @@
-"""System checks of the Redis engine: what it needs, and where it finds its server."""
+"""System checks of the Redis engine: redis-py is installed, and the server is configured."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def _is_in_use() -> bool:
 
 @register
 def check_redis_installed(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
-    """What the engine talks to Redis with is installed."""
+    """redis-py is installed if the Redis engine is in use."""
     if not _is_in_use() or find_spec("redis") is not None:
         return []
     return [
         checks.Error(
-            f"SESSION_ENGINE is {settings.SESSION_ENGINE!r}, and redis-py is not installed.",
+            f"SESSION_ENGINE is {settings.SESSION_ENGINE!r}, but redis-py is not installed.",
             hint=_("Install it: %(command)s") % {"command": EXTRA},
             id="dirigible_session.E020",
         )
@@ -55,7 +55,7 @@ def check_redis_url(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMes
     if url is None and conf.redis_client is None and _is_in_use():
         return [
             checks.Error(
-                f"SESSION_ENGINE is {settings.SESSION_ENGINE!r}, and {SETTING} is not set.",
+                f"SESSION_ENGINE is {settings.SESSION_ENGINE!r}, but {SETTING} is not set.",
                 hint=hint,
                 id="dirigible_session.E021",
             )
@@ -69,7 +69,7 @@ def check_redis_url(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMes
     try:
         try_options(parse(url, conf.redis_password))
     except Exception as problem:
-        # Whatever redis-py raises for an option that it does not take.
+        # redis-py raises many kinds of exceptions for options that it does not accept.
         return [
             checks.Error(
                 f"{SETTING} is wrong: {str(problem).rstrip('.')}.",

@@ -1,4 +1,4 @@
-"""System checks of the values of our settings."""
+"""System checks of the ``DIRIGIBLE_SESSION_*`` settings."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from dirigible_session.lifecycle import is_seconds
 KNOWN_SETTINGS = frozenset(
     PREFIX + name.upper()
     for name, value in vars(Conf).items()
-    # The one that is derived from two settings is not a setting itself.
+    # counts_unused is derived from two settings.
     if isinstance(value, cached_property) and name != "counts_unused"
 )
 
 
 class Rule(NamedTuple):
-    """What a setting may be."""
+    """The rule for the values of a setting."""
 
-    #: The setting, as an attribute of ``conf``.
+    #: The attribute of ``conf``.
     name: str
     is_right: Callable[[Any], bool]
     #: Completes "must be ...".
@@ -47,7 +47,7 @@ def _is_limit(value: Any) -> bool:
         try:
             return callable(import_string(value))
         except Exception:
-            # The project's module may fail in any way.
+            # A module of the project may raise anything.
             return False
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return value is None or (is_number and value >= 1)
@@ -101,7 +101,7 @@ RULES = (
 
 @register
 def check_values(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
-    """Each setting has a value that it may have."""
+    """Each setting has a valid value."""
     return [
         checks.Error(
             f"{PREFIX}{rule.name.upper()} must be {rule.must_be}, not {_shown(value)}.",
@@ -118,7 +118,7 @@ def _shown(value: object) -> str:
     try:
         return repr(value)
     except ValueError:
-        # Python does not write an int of so many digits.
+        # Python limits the digits of an int in a string.
         return f"an {type(value).__name__} too large to be shown"
 
 
@@ -130,7 +130,7 @@ def check_passive_views(app_configs: Any = None, **kwargs: Any) -> Iterable[Chec
     try:
         known = set(_view_names(get_resolver(), ()))
     except Exception:
-        # Django's own checks tell what is wrong with the URLconf.
+        # Django's own checks report errors in the URLconf.
         return []
     return [
         checks.Warning(
@@ -143,7 +143,7 @@ def check_passive_views(app_configs: Any = None, **kwargs: Any) -> Iterable[Chec
 
 
 def _view_names(resolver: URLResolver, namespaces: tuple[str, ...]) -> Iterator[str]:
-    """Give the names of all views, as ``ResolverMatch.view_name`` says them."""
+    """Iterate over the names of all views, in the form of ``ResolverMatch.view_name``."""
     for pattern in resolver.url_patterns:
         if isinstance(pattern, URLResolver):
             own = (pattern.namespace,) if pattern.namespace else ()
@@ -154,7 +154,7 @@ def _view_names(resolver: URLResolver, namespaces: tuple[str, ...]) -> Iterator[
 
 @register
 def check_unknown_settings(app_configs: Any = None, **kwargs: Any) -> Iterable[CheckMessage]:
-    """No setting has our prefix and a name that we do not know."""
+    """No unknown setting begins with ``DIRIGIBLE_SESSION_``."""
     unknown = {name for name in dir(settings) if name.startswith(PREFIX)} - KNOWN_SETTINGS
     return [
         checks.Warning(

@@ -78,7 +78,7 @@ class TestOutsideARequest:
     def test_without_the_middleware_it_says_where_to_write_it(self, name, settings):
         settings.MIDDLEWARE = []
         with pytest.raises(
-            MiddlewareMissing, match=rf"{name}\(\) needs .*Add 'dirigible"
+            MiddlewareMissing, match=rf"{name}\(\) needs .*write 'dirigible"
         ) as caught:
             getattr(facade, name)(*CALLS[name])
         assert isinstance(caught.value, NoCurrentRequest)
