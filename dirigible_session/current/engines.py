@@ -28,6 +28,7 @@ from dirigible_session.lifecycle import COOKIE_LIFETIME, EXPIRY_KEY, ID_KEY, TIM
 from dirigible_session.signals import Reason
 
 from .session import LOADED, TOUCHED, named_like
+from .undone import UndoableVisit
 from .visit import Arrival, Data, Ended, Stay, Visit
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def class_for(engine: type[SessionBase]) -> type[SessionBase]:
     return CLASSES[engine]
 
 
-class OwnVisit(Visit):
+class OwnVisit(UndoableVisit):
     """A visit to an engine that has columns for the times, and applies the limits itself."""
 
     engine_notices_end = True
@@ -187,7 +188,7 @@ class OwnVisit(Visit):
             self.session.modified = TOUCHED
 
 
-class DatabaseVisit(Visit):
+class DatabaseVisit(UndoableVisit):
     """A visit to Django's table, or a similar one: a touch is one guarded UPDATE."""
 
     #: The encoded data, if it was read from the database that sessions are written to.
