@@ -233,8 +233,10 @@ class Library:
 
     def disconnect(self) -> None:
         """Close the connections that are free; others are made when they are needed."""
-        for pool in _pools(self.client):
-            pool.disconnect(inuse_connections=False)
+        client = self.client
+        nodes = [n.redis_connection for n in client.get_nodes()] if is_cluster(client) else [client]
+        for node in filter(None, nodes):
+            node.connection_pool.disconnect(inuse_connections=False)
 
     def close(self) -> None:
         """Close all connections."""
@@ -278,13 +280,18 @@ class AsyncLibrary:
         return answers
 
     async def disconnect(self) -> None:
-        """Async twin of :meth:`Library.disconnect`, but for a cluster: its nodes can't do that."""
-        if not is_cluster(self.client):
-            await self.client.connection_pool.disconnect(inuse_connections=False)
-
-
-def _pools(client: Any) -> list[Any]:
-    if not is_cluster(client):
-        return [client.connection_pool]
-    nodes = [node.redis_connection for node in client.get_nodes()]
-    return [node.connection_pool for node in nodes if node is not None]
+        """Async twin of :meth:`Library.disconnect`."""
+        client = self.client
+        if is_cluster(client):
+            pools = [node._free for node in client.get_nodes()]
+        else:
+            pools = [client.connection_pool._available_connections]
+        for free in pools:
+            # redis-py would give them to other tasks while it closes them.
+            closing = [*free]
+            free.clear()
+            try:
+                for connection in closing:
+                    await connection.disconnect(nowait=True)
+            finally:
+                free.extend(closing)

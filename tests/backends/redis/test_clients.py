@@ -18,8 +18,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 from django.views.debug import SafeExceptionReporterFilter
 
+from dirigible_session.backends.redis import library
 from dirigible_session.backends.redis.client import clients
-from dirigible_session.backends.redis.library import own_method
+from dirigible_session.backends.redis.library import AsyncLibrary, own_method
+from dirigible_session.backends.redis.scripts import Command
+from dirigible_session.backends.redis.url import parse
 from dirigible_session.exceptions import StoreUnavailable
 from tests.redis_servers import running
 from tests.stores import Api
@@ -248,6 +251,60 @@ def test_connections_go_when_a_burst_is_over(
         now[0] += wire.IDLE + 1
         await store(key).aget("n")
         return before, len((await clients.of_loop())._wire._free)  # type: ignore[union-attr]
+
+    before, after = async_to_sync(burst)()
+    assert before > 10
+    assert after == 1
+
+
+@pytest.mark.parametrize("is_cluster", [False, True])
+def test_no_task_gets_a_connection_that_another_is_closing(is_cluster: bool) -> None:
+    closed: list[tuple[Any, bool]] = []
+    taken: list[Any] = []
+
+    class Connection(redis.asyncio.Connection):
+        async def disconnect(self, *args: Any, **options: Any) -> None:
+            taken.append(take())
+            closed.append((self, self in taken))
+
+    if is_cluster:
+        node = redis.asyncio.cluster.ClusterNode("127.0.0.1", 1, connection_class=Connection)
+        client: Any = redis.asyncio.RedisCluster(startup_nodes=[node])
+        client.nodes_manager.nodes_cache[node.name] = node
+        take, free = node.acquire_connection, node._free
+    else:
+        pool: Any = redis.asyncio.ConnectionPool(connection_class=Connection)
+        client = redis.asyncio.Redis(connection_pool=pool)
+        take, free = pool.get_available_connection, pool._available_connections
+
+    async def close() -> None:
+        where = parse("redis://127.0.0.1")
+        await AsyncLibrary(client, Command(("PING",)), where).disconnect()
+
+    was_free = [take() for _ in range(3)]
+    free.extend(was_free)
+    asyncio.run(close())
+    assert closed == [(connection, False) for connection in was_free]
+    assert list(free) == was_free
+
+
+def test_connections_to_a_cluster_go_when_a_burst_is_over(
+    redis_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [new(n=number) for number in range(20)]
+    now = [library.monotonic()]
+    monkeypatch.setattr(library, "monotonic", lambda: now[0])
+
+    async def count() -> int:
+        nodes = (await clients.of_loop()).library.client.get_nodes()
+        return sum(connection.is_connected for node in nodes for connection in node._connections)
+
+    async def burst() -> tuple[int, int]:
+        await asyncio.gather(*[store(key).aget("n") for key in keys for _ in range(3)])
+        before = await count()
+        now[0] += library.SHRINK + 1
+        assert await store(keys[0]).aget("n") == 0
+        return before, await count()
 
     before, after = async_to_sync(burst)()
     assert before > 10
