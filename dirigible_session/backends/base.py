@@ -1,7 +1,7 @@
-"""What the engines of our own have in common: the sessions of an engine, on top of its operations.
+"""The base class of this package's engines: Django's session API on top of an engine's operations.
 
-An engine derives from :class:`EngineBase` and implements :class:`~.operations.Operations`. What is
-decided is decided here, once: an operation only does it, and a sync method and its async twin run
+An engine derives from :class:`EngineBase` and implements :class:`~.operations.Operations`. All
+decisions are made here; an operation only reads or writes. A sync method and its async twin run
 the same steps.
 """
 
@@ -36,16 +36,19 @@ from .operations import Change, StoredData
 Engine = TypeVar("Engine", bound="EngineBase")
 T = TypeVar("T")
 
-#: Names the methods to call in turn, sync or async, with their arguments; is sent what they return.
+#: A generator that yields the name of a method and its arguments, and is sent the method's result.
 Steps = Generator[tuple[Any, ...], Any, T]
 
-#: Where Django's SessionBase keeps the data once it is loaded.
+#: The attribute in which Django's SessionBase keeps the loaded data.
 _DATA = "_session_cache"
+
+#: The steps that are not operations, with their async twins.
+_TWINS = {"create": "acreate", "_get_session": "_aget_session"}
 
 
 @dataclass
 class _NewKey:
-    """A key that no session has: it has 165 random bits."""
+    """A new session key. Its 165 random bits make it unique."""
 
     key: str = field(default_factory=lambda: get_random_string(32, VALID_KEY_CHARS), repr=False)
 
@@ -57,46 +60,45 @@ class _NewKey:
 class EngineBase(BatchOperations, SessionBase):
     """A session store that loses no update and keeps no usable id.
 
-    It stores JSON, whatever ``SESSION_SERIALIZER`` says, a text for each attribute. Attributes
-    come back in the order in which they were first set; one that was removed and set again comes
-    last.
+    It stores each attribute as JSON text, whatever ``SESSION_SERIALIZER`` says. Attributes keep
+    the order in which they were first set; an attribute that was removed and set again is last.
 
-    A request keeps what it has read. A save stores what the request changed, laid over what is
-    stored by then: of two requests that change the same attribute, the last one wins, and two
-    changes of one dict are merged key by key.
+    A request never sees the changes of other requests. A save applies the request's own changes to
+    the state that is stored by then: if two requests change the same attribute, the last save
+    wins, and two changes of a dict are merged key by key.
     """
 
-    #: The times are the store's, see ``lifecycle``.
+    #: The times are kept by the store, not in the data, see ``lifecycle``.
     keeps_times = True
     #: Whether readers can walk the stored sessions, see ``stored.Listable``.
     can_list = False
-    #: Whether the store gives all attributes as one text, see :class:`~.data.SessionData`.
+    #: Whether all attributes are stored as one text, so that a load parses all of them.
     reads_whole = False
-    #: Seconds that a store which deletes by itself waits once a session is over.
+    #: Seconds from a session's expiry to its deletion, in a store that deletes by itself.
     grace = 0
-    #: The moment for which a load tells whether the session is over; None: now.
+    #: The time to compare a session's expiry with, in seconds since the epoch; None: now.
     judged_at: float | None = None
 
     def __init__(self, session_key: str | None = None) -> None:
         super().__init__(session_key)
         self.serializer = JSONSerializer
-        #: The session's times, as stored or as the next save shall store them; None before. A save
-        #: to which nobody gave times counts as an access now.
+        #: The session's times, as stored or as the next save will store them; None before the
+        #: first load or save. Unless they are replaced, a save counts as an access now.
         self.times: Times | None = None
-        #: The times that nobody replaced since the load or the last save.
+        #: The times as of the load or the last save; ``times`` is another object if replaced.
         self._stored_times: Times | None = None
-        #: What the last load found stored, if that was over; its data is in ``parsed()``.
+        #: The stored session, if the last load found it expired; ``parsed()`` returns its data.
         self.found_over: StoredData | None = None
         self._found_over_digest = ""
-        #: Whether the last ``flush()`` deleted the session: of several that end one, one does.
+        #: Whether the last ``flush()`` deleted the session itself, and no rival did.
         self.was_deleted = False
-        #: What stands for the key of a session that was found by its digest.
+        #: The digest of a session that was loaded by its digest and has no known key.
         self._digest: str | None = None
         self._digested = ("", "")
 
     @property
     def digest(self) -> str | None:
-        """What the store knows the session by; None if it has no key yet."""
+        """The digest under which the session is stored; None if it has no key yet."""
         key = self.session_key
         if key is None:
             return self._digest
@@ -105,7 +107,7 @@ class EngineBase(BatchOperations, SessionBase):
         return self._digested[1]
 
     def end_of(self, data: Mapping[str, Any], times: Times) -> float | None:
-        """Return when a session with this data and these times ends; None: never."""
+        """Return when such a session expires, in seconds since the epoch; None: never."""
         return lifecycle.end_of(
             data,
             times,
@@ -117,7 +119,8 @@ class EngineBase(BatchOperations, SessionBase):
     def by_digest(cls: type[Engine], digest: str) -> Engine:
         """Return the loaded store of one session, to be read, saved or flushed.
 
-        It has no session key, since none is known. LookupError if it is gone or over.
+        Its session key is None, since only the digest is known. LookupError if the session is
+        gone or expired.
         """
         store = cls()
         return store._found_by(digest, store._read(digest))
@@ -126,7 +129,7 @@ class EngineBase(BatchOperations, SessionBase):
     async def aby_digest(cls: type[Engine], digest: str) -> Engine:
         """Async twin of :meth:`by_digest`."""
         store = cls()
-        return store._found_by(digest, await store._aread(digest))
+        return store._found_by(digest, await store._in_async("_read", digest))
 
     def _found_by(self: Engine, digest: str, stored: StoredData | None) -> Engine:
         self._digest = digest
@@ -151,9 +154,9 @@ class EngineBase(BatchOperations, SessionBase):
     # Loading.
 
     def load(self) -> dict[str, Any]:
-        """Return the stored data; {}, and no key, if the session is over or not there.
+        """Return the stored data; {}, without a key, if the session is expired or not stored.
 
-        Data that can't be decoded is logged to Django's security logger and loads as ``{}``, as
+        Data that can't be decoded loads as ``{}`` and is logged to Django's security logger, as
         with Django's own engines.
         """
         digest = self.digest
@@ -163,7 +166,7 @@ class EngineBase(BatchOperations, SessionBase):
     async def aload(self) -> dict[str, Any]:
         """Async twin of :meth:`load`."""
         digest = self.digest
-        stored = None if digest is None else await self._aread(digest)
+        stored = None if digest is None else await self._in_async("_read", digest)
         data: dict[str, Any] = self._loaded(stored)
         return data
 
@@ -191,9 +194,9 @@ class EngineBase(BatchOperations, SessionBase):
         self._digest = self.times = self._stored_times = None
 
     def end_found_over(self) -> bool:
-        """Delete what the last load found over, if it is still as it was found.
+        """Delete the session that the last load found expired, unless it has changed since.
 
-        Return whether this call deleted it: of several, one does.
+        Return whether this call deleted it. Of several concurrent calls, only the first does.
         """
         found = self.found_over
         return found is not None and self._remove_if(self._found_over_digest, found)
@@ -201,7 +204,9 @@ class EngineBase(BatchOperations, SessionBase):
     async def aend_found_over(self) -> bool:
         """Async twin of :meth:`end_found_over`."""
         found = self.found_over
-        return found is not None and await self._aremove_if(self._found_over_digest, found)
+        if found is None:
+            return False
+        return bool(await self._in_async("_remove_if", self._found_over_digest, found))
 
     def exists(self, session_key: str | None) -> bool:
         """Return whether a session with this key is stored, expired or not."""
@@ -209,12 +214,14 @@ class EngineBase(BatchOperations, SessionBase):
 
     async def aexists(self, session_key: str | None) -> bool:
         """Async twin of :meth:`exists`."""
-        return session_key is not None and await self._ahas(handles.digest(session_key))
+        if session_key is None:
+            return False
+        return bool(await self._in_async("_has", handles.digest(session_key)))
 
     # Saving.
 
     def create(self) -> None:
-        """Store the session under a new key. Nothing else makes a stored session."""
+        """Store the session under a new key. No other method stores a new session."""
         while True:
             self._session_key = _NewKey().key
             try:
@@ -237,14 +244,14 @@ class EngineBase(BatchOperations, SessionBase):
 
     @sensitive_variables()
     def save(self, must_create: bool = False) -> None:
-        """Store what changed; a session without a key gets one.
+        """Store the changes; a session without a key gets a new key.
 
-        An attribute that a request only read is never written back. After ``clear()``, all that is
-        stored goes, a rival's new attributes too.
+        An attribute that the request only read is never written. After ``clear()``, all stored
+        attributes are removed, including those that other requests have added.
 
         CreateError if ``must_create`` and the key is taken. UpdateError, and nothing is stored, if
-        the session is gone or another request has changed its key. SessionConflict if rivals were
-        faster too often.
+        the session is gone or another request has changed its key. SessionConflict if too many
+        attempts were overtaken by other requests.
         """
         self._run(self._saving(must_create))
 
@@ -292,7 +299,7 @@ class EngineBase(BatchOperations, SessionBase):
         new_digest: str | None = None,
     ) -> Change:
         if self.digest is None:
-            raise UpdateError  # Loaded just now, and over.
+            raise UpdateError  # It was loaded just now, and found expired.
         if isinstance(data, SessionData):
             return Change(data.delta(), times, data.stored, new_digest)
         return Change(Delta(mapping.to_texts(data), clears=True), times, None, new_digest)
@@ -300,7 +307,7 @@ class EngineBase(BatchOperations, SessionBase):
     def _note_saved(
         self, data: SessionData | Confidential[Any] | None, delta: Delta, stored: StoredData
     ) -> None:
-        """Take note that the data, or all that there is (None), is stored now."""
+        """Note that the data, or all of the session (None), is stored now."""
         self.times = self._stored_times = stored.times
         if isinstance(data, SessionData):
             self._note_undoable(stored, data.saved(delta, stored))
@@ -312,10 +319,10 @@ class EngineBase(BatchOperations, SessionBase):
         setattr(self, _DATA, dict(getattr(self, _DATA)))
 
     def _note_undoable(self, stored: StoredData, take_back: Callable[[], None]) -> None:
-        """Take note of what to do if what was stored is undone; a store may have transactions."""
+        """Note how to take back a save, in case its transaction is rolled back."""
 
     def _take_back_undone(self) -> None:
-        """Count what was undone since as not saved."""
+        """Take back the saves that were rolled back."""
 
     # A touch.
 
@@ -346,8 +353,8 @@ class EngineBase(BatchOperations, SessionBase):
     def delete(self, session_key: str | None = None) -> bool:  # type: ignore[override]
         """Delete a session, this one by default; return whether this call deleted it.
 
-        One that is not there is no error. This one is also deleted where another request has
-        changed its key since it was loaded.
+        A missing session is not an error. By default, the session is also deleted if another
+        request has changed its key since it was loaded.
         """
         return self._run(self._deleting(session_key))
 
@@ -367,7 +374,7 @@ class EngineBase(BatchOperations, SessionBase):
         return digest is not None and bool((yield "_remove", digest, loaded))
 
     def flush(self) -> None:
-        """Delete the session; what comes after it is a new one."""
+        """Delete the session and continue with a new, empty session."""
         self.was_deleted = self.delete()
         self.clear()
         self._forget()
@@ -382,11 +389,12 @@ class EngineBase(BatchOperations, SessionBase):
 
     @sensitive_variables()
     def cycle_key(self) -> None:
-        """Give the session another key and store what changed; its creation time stays.
+        """Give the session a new key and store the changes; its creation time stays.
 
-        Where another request was faster to change the key, this one goes on with a copy of the
-        session, so that the cookies of both answers open a live session. A session that was ended
-        meanwhile is not brought back: that passes quietly, and the save raises UpdateError.
+        If another request has already changed the key, this request continues with a copy of the
+        session, so that the cookies of both responses open a live session. A session that was
+        ended meanwhile is not stored again: this method raises nothing, but the next save raises
+        UpdateError.
         """
         self._run(self._changing_key())
 
@@ -410,7 +418,7 @@ class EngineBase(BatchOperations, SessionBase):
                 before = moved.times if change.loaded is None else change.loaded.times
                 times = mapping.merged_times(before, change.times, moved.times)
                 stored = yield "_insert", new.digest, change.copy_of(moved), times
-        # Only now: if that failed, the session is where it was, as far as anybody knows.
+        # Not before the store has answered: an error leaves the session under its old key.
         self._session_key, self.modified = new.key, True
         if stored is not None:
             self._note_saved(data, change.delta, stored)
@@ -434,6 +442,8 @@ class EngineBase(BatchOperations, SessionBase):
                 name, *arguments = steps.send(result)
             except StopIteration as done:
                 return done.value  # type: ignore[no-any-return]
-            twin = f"_a{name[1:]}" if name.startswith("_") else f"a{name}"
             result = None
-            result = await getattr(self, twin)(*arguments)
+            if name in _TWINS:
+                result = await getattr(self, _TWINS[name])(*arguments)
+            else:
+                result = await self._in_async(name, *arguments)

@@ -1,4 +1,4 @@
-"""The contract of an engine of our own: the operations on its store, what they take and return."""
+"""The contract of an engine: the operations on its store, their arguments and results."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .mapping import Delta, Texts
 
 
 class StoredData(Protocol):
-    """What an engine's store holds of one session; an engine adds what else it needs to know."""
+    """The stored state of one session. An engine adds the fields that it needs itself."""
 
     @property
     def texts(self) -> Texts:
-        """The JSON text of each attribute, in order; none if they can't be decoded."""
+        """The JSON text of each attribute, in order; empty if they can't be decoded."""
 
     @property
     def times(self) -> Times:
-        """The session's times; of no meaning where there is an ``error``."""
+        """The session's times; meaningless if ``error`` is set."""
 
     @property
     def expires(self) -> float | None:
@@ -32,36 +32,36 @@ class StoredData(Protocol):
 
     @property
     def error(self) -> str:
-        """Why nothing of it can be used; empty if it can be, or only the attributes can't."""
+        """Why the whole record is unusable; empty if at least its times can be used."""
 
     def text_of(self, name: str) -> str | None:
-        """Return the JSON text of an attribute, None where there is none; ValueError if damaged."""
+        """Return the JSON text of an attribute, None if it is missing; ValueError if damaged."""
 
     def parsed(self) -> dict[str, Any]:
-        """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
+        """Return a new dict of the attributes; ValueError if they can't be decoded."""
 
 
 @dataclass
 class Change:
-    """What a save has to store."""
+    """The changes that a save has to store."""
 
     delta: Delta
-    #: The times as this request wants them, see ``mapping.merged_times``.
+    #: The times that this request wants, see ``mapping.merged_times``.
     times: Times
-    #: What was loaded; None if the session was cleared without being loaded.
+    #: The state that the request loaded; None if it cleared the session without loading it.
     loaded: StoredData | None = field(repr=False)
     #: The digest of the session's new key, if the save is a change of key.
     new_digest: str | None = None
 
     @cached_property
     def texts(self) -> Texts:
-        """All attributes as this request sees them: ``delta`` laid over what it loaded."""
+        """All attributes as this request sees them: ``delta`` applied to the loaded state."""
         return self.delta.laid_over({} if self.loaded is None else self.loaded.texts)
 
     def copy_of(self, moved: StoredData) -> Texts:
         """Return the attributes of a copy of a session whose key another request has changed.
 
-        If somebody logged in there meanwhile, the copy gets nothing of what they stored.
+        After a login in the session, the copy includes nothing that was stored since.
         """
         user = None if self.loaded is None else self.loaded.texts.get(SESSION_KEY)
         is_same_user = moved.texts.get(SESSION_KEY) == user
@@ -69,103 +69,75 @@ class Change:
 
 
 class Operations(ABC):
-    """The operations on an engine's store; ``digest`` always names the session.
+    """The operations on an engine's store.
 
-    The store knows a session by the digest of its key (``handles.digest``), nowhere by the key.
-    What the store's connection raises (a lost server, for one) comes out as it is, so that a
-    session is never taken for gone because the store is.
-
-    An engine that can talk to its store without a thread has async twins of its own.
+    The store knows a session by the digest of its key (``handles.digest``), never by the key
+    itself. Errors of the store's connection, such as a lost server, are raised unchanged, so that
+    an unreachable store is never mistaken for an ended session.
     """
+
+    async def _in_async(self, operation: str, *arguments: Any) -> Any:
+        """Run the operation of this name from async code.
+
+        It runs in a thread. An engine that can reach its store without one overrides this.
+        """
+        return await sync_to_async(getattr(self, operation))(*arguments)
 
     @abstractmethod
     def _read(self, digest: str) -> StoredData | None:
-        """Return what is stored, over or not; None if it is not there."""
-
-    async def _aread(self, digest: str) -> StoredData | None:
-        """Async twin of :meth:`_read`."""
-        return await sync_to_async(self._read)(digest)
+        """Return the stored state of a session, expired or not; None if it is not stored."""
 
     def _read_moved(self, digest: str, loaded: StoredData | None) -> StoredData | None:
-        """Return what is stored of a session whose key other requests have changed since.
+        """Return the stored state of a session whose key other requests have changed.
 
-        ``digest`` is its digest before, ``loaded`` what was stored under it; however often the key
-        was changed since, it is found. None if it was ended, or if nobody can tell any more, which
-        is not before the longest request is over.
+        ``digest`` is its old digest, ``loaded`` the state that was stored under it. The session is
+        found however often its key was changed. Return None if it was ended. An engine may also
+        return None once the change is older than any request can last.
         """
         return None
 
-    async def _aread_moved(self, digest: str, loaded: StoredData | None) -> StoredData | None:
-        """Async twin of :meth:`_read_moved`."""
-        return await sync_to_async(self._read_moved)(digest, loaded)
-
     @abstractmethod
     def _insert(self, digest: str, texts: Texts, times: Times) -> StoredData | None:
-        """Store a new session; None, and nothing stored, if one with that digest is there."""
-
-    async def _ainsert(self, digest: str, texts: Texts, times: Times) -> StoredData | None:
-        """Async twin of :meth:`_insert`."""
-        return await sync_to_async(self._insert)(digest, texts, times)
+        """Store a new session; None, and nothing is stored, if the digest is taken."""
 
     @abstractmethod
     def _update(self, digest: str, change: Change) -> StoredData | None:
-        """Lay a change over what is stored and return what is now stored; None if it is gone.
+        """Apply a change to the stored session and return its new state; None if it is gone.
 
-        A session that is over, but still there, is not gone: it was live when it was loaded. What
-        is damaged is replaced. The last access never goes back, and the creation time stays; where
-        a rival set the interval, the session's end follows from that.
+        An expired session that is still stored is not gone: it was live when it was loaded.
+        Damaged data is replaced. The last access never goes back, and the creation time stays. If
+        a rival set the interval, the expiry is calculated from it.
 
-        What is returned may leave out what rivals changed meanwhile, if the next save, too, is
-        laid over what is stored then. With ``new_digest``, the session has that digest afterwards.
+        The returned state may lack the changes of rivals, provided that the next save is again
+        applied to the stored state. With ``new_digest``, the session is moved to that digest.
         """
-
-    async def _aupdate(self, digest: str, change: Change) -> StoredData | None:
-        """Async twin of :meth:`_update`."""
-        return await sync_to_async(self._update)(digest, change)
 
     @abstractmethod
     def _replace(self, digest: str, found: StoredData, texts: Texts, times: Times) -> bool:
-        """Put other attributes and times in the place of what was found; False if it is no more.
+        """Replace all attributes and times; False if the session has changed since ``found``.
 
-        Only ``sessions_migrate`` calls it, so there is no async twin.
+        Only ``sessions_migrate`` calls it, which is sync.
         """
 
     @abstractmethod
     def _renew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
-        """Store a later last access and the end that follows from it; False if it is gone.
+        """Store a later last access and the expiry that follows from it; False if it is gone.
 
-        No attribute is written. Where a rival changed the interval meanwhile, the end follows from
-        the rival's.
+        No attribute is written. If a rival set the interval, the expiry is calculated from it.
         """
-
-    async def _arenew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
-        """Async twin of :meth:`_renew`."""
-        return await sync_to_async(self._renew)(digest, loaded, accessed)
 
     @abstractmethod
     def _remove(self, digest: str, loaded: StoredData | None = None) -> bool:
-        """Delete a session, if it is there; return whether this call did.
+        """Delete a session if it is stored; return whether this call deleted it.
 
-        With ``loaded``, what was stored under the digest, it is also deleted where other requests
-        have changed its key since.
+        With ``loaded``, the state that was stored under the digest, the session is also deleted if
+        other requests have changed its key since.
         """
-
-    async def _aremove(self, digest: str, loaded: StoredData | None = None) -> bool:
-        """Async twin of :meth:`_remove`."""
-        return await sync_to_async(self._remove)(digest, loaded)
 
     @abstractmethod
     def _remove_if(self, digest: str, found: StoredData) -> bool:
-        """Delete a session, if it is still what was found; return whether this call did."""
-
-    async def _aremove_if(self, digest: str, found: StoredData) -> bool:
-        """Async twin of :meth:`_remove_if`."""
-        return await sync_to_async(self._remove_if)(digest, found)
+        """Delete a session unless it has changed since ``found``; return whether this call did."""
 
     @abstractmethod
     def _has(self, digest: str) -> bool:
-        """Return whether a session is stored, over or not."""
-
-    async def _ahas(self, digest: str) -> bool:
-        """Async twin of :meth:`_has`."""
-        return await sync_to_async(self._has)(digest)
+        """Return whether a session is stored, expired or not."""

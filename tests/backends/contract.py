@@ -503,7 +503,7 @@ class EngineContract:
         def fail(*args: Any) -> None:
             raise ConnectionError
 
-        for name in ("_update", "_aupdate"):
+        for name in ("_update", "_in_async"):
             monkeypatch.setattr(self.store_class, name, fail)
         with pytest.raises(ConnectionError):
             api.cycle_key(store)

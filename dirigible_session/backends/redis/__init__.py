@@ -11,6 +11,8 @@ exists is never taken for one that is gone.
 
 from __future__ import annotations
 
+from typing import Any
+
 from dirigible_session.backends.base import EngineBase
 from dirigible_session.backends.mapping import Texts
 from dirigible_session.backends.operations import Change, StoredData
@@ -32,29 +34,21 @@ class SessionStore(RedisListing, RedisBatch, EngineBase):
     def _site(self) -> Site:
         return Site(target().keys, self.end_of, self.get_session_cookie_age, self.grace)
 
+    async def _in_async(self, operation: str, *arguments: Any) -> Any:
+        calls = getattr(operations, operation.removeprefix("_"))
+        return await adrive(calls(self._site(), *arguments))
+
     def _read(self, digest: str) -> StoredHash | None:
         return drive(operations.read(self._site(), digest))
 
-    async def _aread(self, digest: str) -> StoredHash | None:
-        return await adrive(operations.read(self._site(), digest))
-
     def _read_moved(self, digest: str, loaded: StoredData | None) -> StoredHash | None:
-        return drive(operations.read_moved(self._site(), digest))
-
-    async def _aread_moved(self, digest: str, loaded: StoredData | None) -> StoredHash | None:
-        return await adrive(operations.read_moved(self._site(), digest))
+        return drive(operations.read_moved(self._site(), digest, loaded))
 
     def _insert(self, digest: str, texts: Texts, times: Times) -> StoredHash | None:
         return drive(operations.insert(self._site(), digest, texts, times))
 
-    async def _ainsert(self, digest: str, texts: Texts, times: Times) -> StoredHash | None:
-        return await adrive(operations.insert(self._site(), digest, texts, times))
-
     def _update(self, digest: str, change: Change) -> StoredHash | None:
         return drive(operations.update(self._site(), digest, change))
-
-    async def _aupdate(self, digest: str, change: Change) -> StoredHash | None:
-        return await adrive(operations.update(self._site(), digest, change))
 
     def _replace(self, digest: str, found: StoredData, texts: Texts, times: Times) -> bool:
         return drive(operations.replace_if(self._site(), digest, found, texts, times))
@@ -62,23 +56,11 @@ class SessionStore(RedisListing, RedisBatch, EngineBase):
     def _renew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
         return drive(operations.renew(self._site(), digest, loaded, accessed))
 
-    async def _arenew(self, digest: str, loaded: StoredData, accessed: float) -> bool:
-        return await adrive(operations.renew(self._site(), digest, loaded, accessed))
-
     def _remove(self, digest: str, loaded: StoredData | None = None) -> bool:
-        return drive(operations.remove(self._site(), digest, follows=loaded is not None))
-
-    async def _aremove(self, digest: str, loaded: StoredData | None = None) -> bool:
-        return await adrive(operations.remove(self._site(), digest, follows=loaded is not None))
+        return drive(operations.remove(self._site(), digest, loaded))
 
     def _remove_if(self, digest: str, found: StoredData) -> bool:
         return drive(operations.remove_if(self._site(), digest, found))
 
-    async def _aremove_if(self, digest: str, found: StoredData) -> bool:
-        return await adrive(operations.remove_if(self._site(), digest, found))
-
     def _has(self, digest: str) -> bool:
         return drive(operations.has(self._site(), digest))
-
-    async def _ahas(self, digest: str) -> bool:
-        return await adrive(operations.has(self._site(), digest))

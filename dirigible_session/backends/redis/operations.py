@@ -121,7 +121,7 @@ def read(site: Site, digest: str) -> Operation[StoredHash | None]:
     return record.parse(fields, site.end_of)
 
 
-def read_moved(site: Site, digest: str) -> Operation[StoredHash | None]:
+def read_moved(site: Site, digest: str, loaded: StoredData | None) -> Operation[StoredHash | None]:
     """Read a session whose key other requests have changed, however often; None if it is gone."""
     for _ in range(TRIES):
         (answer,) = yield [Call(("HGETALL", site.keys.session(digest)))]
@@ -182,10 +182,10 @@ def renew(site: Site, digest: str, loaded: StoredData, accessed: float) -> Opera
     return (yield from _save(site, save)) is not None
 
 
-def remove(site: Site, digest: str, *, follows: bool = False) -> Operation[bool]:
+def remove(site: Site, digest: str, loaded: StoredData | None = None) -> Operation[bool]:
     """Delete a session and its entry in the index; return whether it was there.
 
-    ``follows``: also where its key was changed since.
+    With ``loaded``, it is also deleted if its key was changed since.
     """
     for _ in range(TRIES):
         (answer,) = yield [Call((1, site.keys.session(digest), "", ""), DELETE)]
@@ -195,7 +195,7 @@ def remove(site: Site, digest: str, *, follows: bool = False) -> Operation[bool]
         if is_ended:
             yield from _unlist(site, digest, text)
             return True
-        if not follows:
+        if loaded is None:
             return False
         digest = text.decode(errors="replace")
     return False
