@@ -1,4 +1,4 @@
-"""A session's data as this request sees it: it tells what of it the store does not have yet."""
+"""A session's data as this request sees it, and the changes that are not stored yet."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ _MISSING: Any = object()
 
 
 class SessionData(MutableMapping[str, Any]):
-    """A session's data, of which single attributes can be looked up without the others.
+    """A session's data. A single attribute can be looked up without parsing the others.
 
-    What a request has seen stays as it saw it, whatever other requests store meanwhile. What it
-    set, and what differs from its text in the store at that time, is what a save has to store.
+    The data does not change when other requests store something. A save has to store every
+    attribute that was set, and every attribute whose text differs from the loaded text.
     """
 
     def __init__(self, stored: StoredData, values: dict[str, Any] | None = None) -> None:
-        """Begin with what is stored; ``values`` are the same, if they are parsed already."""
+        """Hold the data of a stored session; ``values`` are its parsed attributes, if known."""
         self.stored = stored
-        #: What was looked up, or set.
+        #: The attributes that were looked up or set.
         self._values: dict[str, Any] = {} if values is None else values
-        #: The texts in the store of what was looked up; of all the others, where all were.
+        #: The loaded texts of the attributes that were looked up. Once all attributes have been
+        #: read, the next save adds the texts of the rest.
         self._texts: dict[str, str] = {}
         self._rest = None if values is None else stored
-        #: What was set, even to what it was: another request may have set something else.
+        #: The names that were set, even to the same value: another request may have set another.
         self._set: set[str] = set()
         self._is_whole = values is not None
         self._is_damaged = False
@@ -59,11 +60,11 @@ class SessionData(MutableMapping[str, Any]):
             text = self.stored.text_of(name)
             value = _MISSING if text is None else from_json(text)
         except ValueError:
-            # All of it is damaged then.
+            # If one attribute is damaged, all of them count as damaged.
             self.read()
             return self._values.get(name, _MISSING)
         with self._lock:
-            # Another thread may have been faster.
+            # Another thread may have looked it up or set it meanwhile.
             if text is not None and not self._is_whole and name not in self._values:
                 self._values[name] = value
                 self._texts[name] = text
@@ -80,7 +81,7 @@ class SessionData(MutableMapping[str, Any]):
                 values, self._is_damaged = {}, True
                 self._values = {name: self._values[name] for name in self._set}
                 log_damage()
-            # What was set anew stands behind what was there.
+            # New attributes come after the stored attributes.
             self._values = values | self._values if self._values else values
             self._rest, self._is_whole = self.stored, True
 
@@ -103,7 +104,7 @@ class SessionData(MutableMapping[str, Any]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        # Error reports show it, so it shows no value.
+        # Error reports show this, so it includes no values.
         return f"<session data: {', '.join(map(repr, self)) or 'nothing'}>"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -113,7 +114,7 @@ class SessionData(MutableMapping[str, Any]):
         vars(self).update(state, _lock=threading.Lock())
 
     def delta(self) -> Delta:
-        """Return what was changed; TypeError or ValueError if JSON can't hold it."""
+        """Return the changes; TypeError or ValueError if a value can't be encoded as JSON."""
         with self._lock:
             if self._rest is not None:
                 self._texts, self._rest = Confidential(self._rest.texts) | self._texts, None
@@ -128,7 +129,7 @@ class SessionData(MutableMapping[str, Any]):
         return Delta(changed, anew=anew, before=mapping.dicts_before(before, changed))
 
     def saved(self, delta: Delta, stored: StoredData) -> Callable[[], None]:
-        """Take note that what was changed is stored now; return what takes that back."""
+        """Note that the changes are stored now; return a function that takes this back."""
         with self._lock:
             take_back = partial(
                 self._not_saved, self.stored, self._texts, delta.anew, self._is_damaged

@@ -1,7 +1,7 @@
-"""To and from storage: JSON text, one text for each attribute, and what a request changed of them.
+"""The mapping between attributes and stored JSON texts, and the changes of a request.
 
-Pure functions. All text is ASCII: JSON escapes what some database or other could not keep, NUL
-and lone surrogates among it.
+All functions are pure. All text is ASCII: JSON escapes the characters that some databases can't
+store, such as NUL and lone surrogates.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Texts = Mapping[str, str]
 
 
 class Confidential(dict[str, Value]):
-    """A dict whose values an error report does not show among a frame's variables."""
+    """A dict that hides its values from error reports, which show the variables of frames."""
 
     def __repr__(self) -> str:
         return f"<{', '.join(map(repr, self)) or 'nothing'}>"
@@ -41,19 +41,19 @@ class _ConfidentialList(list[Any]):
 #: Return a value as JSON; TypeError or ValueError if it can't be.
 to_text = json.JSONEncoder(separators=(",", ":")).encode
 
-#: Return the value whose JSON text begins at a position, and the position after it.
+#: Return the value whose JSON text begins at a position, and the position after the text.
 _parse = json.JSONDecoder().raw_decode
 
 
 def to_texts(data: Mapping[Any, Any]) -> dict[str, str]:
     """Return the JSON text of each attribute; TypeError or ValueError if one can't be encoded."""
-    # No value gets a name here, which an error report would show.
+    # An error report would show a variable that holds a value, so no variable does.
     return Confidential(zip(_names(data), map(to_text, data.values()), strict=True))
 
 
 def texts_since(before: Texts, data: Mapping[Any, Any]) -> dict[str, str]:
-    """Return the same as :func:`to_texts`, sooner if most of the texts are as before."""
-    # All values in one list: a call of the encoder takes longer than to encode a small value.
+    """Return the same as :func:`to_texts`; it is faster if most texts are the same as before."""
+    # One call encodes all values, since each call of the encoder has a high fixed cost.
     document, end = to_text(_ConfidentialList(data.values())), 0
     texts: dict[str, str] = Confidential()
     for name in _names(data):
@@ -71,7 +71,7 @@ def texts_in(document: str) -> dict[str, str]:
     """Return the JSON text of each attribute in a JSON object; ValueError if it is damaged."""
     texts: dict[str, str] = Confidential()
     end = 0
-    # Text that is not ASCII, or has spaces, was not written by `to_document`.
+    # Text that is not ASCII, or contains spaces, was not written by `to_document`.
     if document.isascii() and len(document) > 2:
         with suppress(ValueError, IndexError):
             while document[end] == ("," if texts else "{"):
@@ -86,35 +86,35 @@ def texts_in(document: str) -> dict[str, str]:
 
 
 def _names(data: Mapping[Any, Any]) -> Iterator[str]:
-    # request.session takes any key. JSON has rules of its own for what is not a str.
+    # request.session accepts keys of any type, and JSON has its own rules to convert them.
     for name in data:
         yield name if type(name) is str else next(iter(json.loads(to_text({name: None}))))
 
 
 def to_document(texts: Texts) -> str:
-    """Return one JSON object that holds all attributes."""
+    """Return a JSON object of all attributes."""
     return "{" + ",".join(f"{to_text(name)}:{text}" for name, text in texts.items()) + "}"
 
 
 @dataclass(frozen=True)
 class Delta:
-    """What a request changed: first ``removed`` goes, then ``changed`` is set, in its order.
+    """The changes of a request: ``removed`` is applied first, then ``changed``, in its order.
 
-    An attribute that was removed and set again is in both, since it is now the youngest.
+    An attribute that was removed and set again is in both, since it is now the last attribute.
     """
 
     changed: Texts = field(default_factory=dict, repr=False)
     removed: frozenset[str] = frozenset()
-    #: Everything that is stored goes first: the session was cleared.
+    #: The session was cleared: all stored attributes are removed first.
     clears: bool = False
-    #: What was set, even to what it was.
+    #: The names that were set, even to the same value.
     anew: Set[str] = field(default=frozenset(), compare=False)
-    #: Of each changed attribute that is a dict and was one before, its text before. Where it is
-    #: stored with another text by now, both changes are merged.
+    #: The loaded texts of those changed attributes that were dicts and still are. If the stored
+    #: text differs from the loaded text by then, both changes are merged.
     before: Texts = field(default_factory=dict, repr=False, compare=False)
 
     def laid_over(self, texts: Texts) -> dict[str, str]:
-        """Return what is to be stored where ``texts`` is stored now."""
+        """Return the result of applying the changes to ``texts``."""
         kept = Confidential({} if self.clears else texts)
         changed = {name: self.text_over(texts.get(name), name) for name in self.changed}
         for name in self.removed:
@@ -123,7 +123,7 @@ class Delta:
         return kept
 
     def text_over(self, stored: str | None, name: str) -> str:
-        """Return the text to store for a changed attribute that is stored with another text."""
+        """Return the new text of a changed attribute, given the text that is stored now."""
         before = self.before.get(name)
         if stored is None or stored == before or before is None or not is_dict(stored):
             return self.changed[name]
@@ -134,14 +134,14 @@ NO_CHANGE = Delta()
 
 
 def delta(before: Texts, after: Texts, anew: Set[str] = frozenset()) -> Delta:
-    """Return what makes ``after`` out of ``before``.
+    """Return the changes that turn ``before`` into ``after``.
 
-    What was set ``anew`` is part of it even if it is the same now, or no longer there: a rival may
-    have set it meanwhile.
+    An attribute that was set is included even if its text is the same, or it was removed again:
+    a rival may have set it meanwhile.
     """
-    # Setting an attribute again leaves it where it is, so what was not set anew is the longest
-    # beginning that still has the old order. The iterator is used up at the first that has not:
-    # one that was set anew, or a new one.
+    # An attribute that is only set keeps its position. So the attributes that kept their position
+    # are the longest prefix of `after` in the old order. At the first attribute that is new, or
+    # was removed and set again, the iterator is exhausted.
     old_order = iter(before)
     moved = {name for name in after if name not in old_order and name in before}
     changed = changed_texts(before, after, moved | anew)
@@ -154,21 +154,19 @@ def delta(before: Texts, after: Texts, anew: Set[str] = frozenset()) -> Delta:
 
 
 def changed_texts(before: Texts, after: Texts, anew: Set[str]) -> Texts:
-    """Return what is other than before, and what was set anew."""
+    """Return the texts that differ from ``before``, and those of attributes that were set."""
     return Confidential(
         (name, text)
         for name, text in after.items()
-        if name in anew or not (before.get(name) == text or _is_same_text(before.get(name), text))
+        if name in anew
+        or name not in before
+        # Text that this package did not write may be another form of the same value.
+        or (before[name] != text and to_text(from_json(before[name])) != text)
     )
 
 
-def _is_same_text(before: str | None, text: str) -> bool:
-    # What was not written by this package may be the same value in another form.
-    return before is not None and to_text(from_json(before)) == text
-
-
 def dicts_before(before: Texts, changed: Texts) -> Texts:
-    """Return the texts before of those changed attributes that were dicts, and are."""
+    """Return the old texts of those changed attributes that were dicts and still are."""
     return Confidential(
         (name, before[name])
         for name, text in changed.items()
@@ -177,26 +175,26 @@ def dicts_before(before: Texts, changed: Texts) -> Texts:
 
 
 def is_dict(text: str) -> bool:
-    """Return whether a JSON text is that of a dict."""
+    """Return whether a JSON text is an object."""
     return text.startswith("{")
 
 
 def merged_text(before: str, ours: str, theirs: str) -> str:
-    """Return the JSON text of what two requests made of one dict; ``ours`` is the later one."""
+    """Return the JSON text of a dict that two requests have changed; ``ours`` is the later one."""
     try:
         return to_text(merged(*map(from_json, (before, ours, theirs))))
     except (ValueError, RecursionError):
-        # Nested too deep.
+        # It is nested too deeply.
         return ours
 
 
 def merged(
     before: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what two requests made of one dict, key by key at every depth.
+    """Return a dict with the changes of two requests, merged key by key at every depth.
 
-    Where both changed one key, what ``ours`` says wins. Where that was a dict before and both
-    changed it to another dict, these are merged in turn.
+    If both changed a key, the value of ``ours`` wins. If the value was a dict and both changed it
+    to another dict, these are merged in the same way.
     """
     result = {}
     for key, their_value in theirs.items():
@@ -223,15 +221,15 @@ def _merged_value(
 
 
 def _is_same(value: object, other: object) -> bool:
-    # Not ==, which takes 1 for 1.0 and for True.
+    # Not ==, because 1 == 1.0 == True.
     return to_text(value) == to_text(other)
 
 
 def merged_times(before: Times, ours: Times, theirs: Times) -> Times:
-    """Return the times to store where this request read ``before`` and now finds ``theirs``.
+    """Return the times to store if this request read ``before`` and now finds ``theirs``.
 
-    The last access never goes back; the interval and the login are this request's if it set them.
-    Of two logins the later one counts.
+    The last access never goes back. The interval and the login time are those of this request if
+    it set them. Of two logins, the later counts.
     """
     interval, login = theirs.interval, theirs.authenticated
     if ours.interval != before.interval:
@@ -243,14 +241,14 @@ def merged_times(before: Times, ours: Times, theirs: Times) -> Times:
 
 
 def user_of(data: Mapping[str, Any]) -> str | None:
-    """Return the primary key, as text, of the user who is logged in to a session."""
+    """Return the primary key, as text, of the logged-in user of a session; None if anonymous."""
     user_id = data.get(SESSION_KEY)
     return None if user_id is None else indexed_user(str(user_id))
 
 
 def indexed_user(user_id: str) -> str:
-    """Return what a user's primary key is found by: itself, but for an absurd one.
+    """Return a user's primary key as it is stored in the index.
 
-    No database keeps a NUL in a column of text, and a column has a width.
+    It is shortened to the width of the column, and loses NULs, which databases can't store.
     """
     return user_id.replace("\0", "")[:USER_ID_LENGTH]
