@@ -1,7 +1,7 @@
-"""What names a session without opening it.
+"""Handles: names of sessions that can be shown.
 
-A session key opens its session to whoever holds it, so it is never shown. A *handle* is the
-beginning of the key's digest: the same on every engine, of no use as a cookie.
+Anyone with a session key can use the session, so keys are never shown. A *handle* is the beginning
+of the key's digest. It is the same on every engine, and useless as a cookie.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The table of the db engine, and the memory of ``sessions_migrate``."""
+"""The table of the db engine, and the record of ``sessions_migrate``."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ else:
 
 
 class DigestField(TextColumn):
-    """A digest in hex: always of one length, and looked up whole or by ranges.
+    """A digest in hex: it has a fixed length, and is looked up by equality or by range.
 
-    A ``varchar`` key gets a second index from Django on PostgreSQL, for LIKE, which nobody asks.
-    It is known by the name of the type, and this type has another.
+    On PostgreSQL, Django adds a second index for LIKE to a key whose type is named ``varchar``.
+    It would never be used, so this field uses another name of the type.
     """
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
-        """Return the standard's name of the type, where Django's has a price."""
+        """Return the standard name of the type on PostgreSQL."""
         if connection.vendor == "postgresql":
             return f"character varying({self.max_length})"
         return super().db_type(connection)
@@ -36,20 +36,20 @@ class DigestField(TextColumn):
 class AbstractSession(models.Model):
     """One session of an engine that derives from ``dirigible_session.backends.db``.
 
-    All moments are seconds since the epoch, as in ``lifecycle``: exact to the bit, the same with
-    and without ``USE_TZ``, and cheap to read.
+    All times are seconds since the epoch, as in ``lifecycle``: exact, independent of ``USE_TZ``,
+    and cheap to read.
 
-    Each request of a busy session may write ``accessed`` and ``expires``. PostgreSQL does that
-    without touching any index (a heap-only update) as long as no indexed column changes, so
-    neither has one. ``clearsessions`` finds what is over by ``expires_day`` instead, the day (UTC,
-    counted from the epoch) on which the session ends: an index of its own, which a touch changes
-    once a day at most. ``user_id`` changes at login and logout.
+    Every request of a busy session may write ``accessed`` and ``expires``. PostgreSQL does that
+    without writing to any index (a heap-only update) if no indexed column changes, so neither
+    column has an index. ``clearsessions`` finds expired sessions by ``expires_day``, the day (UTC,
+    counted from the epoch) on which the session ends. It is indexed, and a touch changes it at
+    most once a day. ``user_id`` changes at login and logout.
     """
 
-    #: ``handles.digest`` of the session key, which is stored nowhere.
+    #: ``handles.digest`` of the session key. The key itself is not stored.
     digest = DigestField(max_length=DIGEST_LENGTH, primary_key=True)
-    #: The digest of its first key, once the key was changed; NULL before. It tells a session that
-    #: has another key by now from one that was ended.
+    #: The digest of the first key, NULL until the key is changed. It distinguishes a session whose
+    #: key was changed from a session that was ended.
     first_digest = models.CharField(max_length=DIGEST_LENGTH, null=True)  # noqa: DJ001
     created = models.FloatField()
     accessed = models.FloatField()
@@ -57,13 +57,13 @@ class AbstractSession(models.Model):
     expires = models.FloatField(null=True)
     #: The interval if it was set to zero or less, see ``lifecycle.Times``.
     interval = models.BigIntegerField(null=True)
-    #: When the session's user last logged in; NULL: nobody did, or nobody can tell.
+    #: When the session's user last logged in; NULL: anonymous, or unknown.
     authenticated = models.FloatField(null=True)
-    #: Counts the writes; a save is for the version that it read. A touch does not count.
+    #: Counts the writes, except touches. A save requires the version that it has read.
     version = models.IntegerField(default=0)
     expires_day = models.IntegerField(null=True)
-    #: The primary key, as text, of the user who is logged in; NULL: nobody. An empty text could
-    #: be a primary key.
+    #: The primary key of the logged-in user, as text; NULL: anonymous. An empty text could be a
+    #: primary key.
     user_id = models.CharField(max_length=USER_ID_LENGTH, null=True)  # noqa: DJ001
     #: A JSON object in ASCII, in the order in which the attributes were first set.
     session_data = models.TextField()
@@ -72,11 +72,11 @@ class AbstractSession(models.Model):
         """Indexes and names."""
 
         abstract = True
-        # Not db_index: on PostgreSQL that adds a second index, for LIKE. Not named either: Django's
-        # names fit any database, and differ for two apps with models of one name.
+        # db_index would add a second index for LIKE on PostgreSQL. The indexes have no names here
+        # because Django's names fit any database and are unique for each model.
         indexes = (
             models.Index(fields=["expires_day"]),
-            # With the digest, in whose order readers walk: else it would be walked by the digest.
+            # Readers order by the digest. Without it, the database might use the primary key.
             models.Index(fields=["user_id", "digest"]),
             models.Index(fields=["first_digest"]),
         )
@@ -88,8 +88,8 @@ class AbstractSession(models.Model):
 
     @classmethod
     def get_session_store_class(cls) -> type[Any]:
-        """Return the store class of the engine whose table this is."""
-        # By name, since the engine stands on its table.
+        """Return the store class of the engine that uses this table."""
+        # It is imported by name because the engine depends on the models.
         store_class: type[Any] = import_string("dirigible_session.backends.db.SessionStore")
         return store_class
 
@@ -103,7 +103,7 @@ class Session(AbstractSession):
     """One session of ``dirigible_session.backends.db``."""
 
     class Meta(AbstractSession.Meta):
-        """Indexes, by the names that they have had from the beginning."""
+        """Indexes, with the names in the first migration."""
 
         indexes = (
             models.Index(fields=["expires_day"], name="dirigible_session_expires"),
@@ -113,9 +113,9 @@ class Session(AbstractSession):
 
 
 class MigratedSession(models.Model):
-    """What ``sessions_migrate`` copied, so that it can tell who wrote, or ended, what since.
+    """A session that ``sessions_migrate`` copied, to detect later changes in either engine.
 
-    A row lasts as long as the session is in the engine that it was copied from.
+    The row is kept as long as the session exists in the engine that it was copied from.
     """
 
     digest = DigestField(max_length=DIGEST_LENGTH, primary_key=True)
@@ -125,13 +125,13 @@ class MigratedSession(models.Model):
     target = models.CharField(max_length=200, default="")
     #: Fingerprint of the session in the old engine, its times included; empty until it was copied.
     source = models.CharField(max_length=DIGEST_LENGTH)
-    #: Fingerprint of the attributes that were written to the new engine; empty: none were yet.
+    #: Fingerprint of the attributes that were written to the new engine; empty until then.
     content = models.CharField(max_length=DIGEST_LENGTH)
-    #: Fingerprint of the attributes that are about to be; empty if none are.
+    #: Fingerprint of the attributes that are about to be written; empty if none are.
     pending = models.CharField(max_length=DIGEST_LENGTH, default="")
     #: The last access that was written to the new engine.
     accessed = models.FloatField()
-    #: When the run began that last saw it in the engine that it was copied from.
+    #: The start of the last run that found it in the engine that it was copied from.
     seen = models.FloatField()
 
     class Meta:

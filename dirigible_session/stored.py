@@ -1,4 +1,4 @@
-"""A stored session, as engines give it to readers: what readers ask for, and what they get."""
+"""The interface between engines and readers: queries, and the stored sessions that match them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from django.db import OperationalError, connections
 from . import handles
 from .lifecycle import Times
 
-#: The longest primary key of a user, as text, by which sessions are found.
+#: The maximum length of a user's primary key, as text, in the index of sessions by user.
 USER_ID_LENGTH = 255
 
-#: Names in a session's data that begin with it are Django's own, by its documented convention.
+#: Names in a session's data that begin with it are reserved for Django, as it documents.
 RESERVED = "_"
 
 #: Types whose values can't be changed in place.
@@ -35,11 +35,11 @@ def is_name(name: object) -> bool:
 
 
 def attributes_of(data: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return the attributes in a session's data: all entries but Django's own.
+    """Return the attributes in a session's data: all entries except Django's own.
 
-    Keys that are not strings, which a cache may have pickled, are left out too.
+    Keys that are not strings, which a pickled session may have, are left out too.
     """
-    # As is_name(), without a call for each name.
+    # The same as is_name(), without a function call for each name.
     return {
         name: value
         for name, value in data.items()
@@ -48,7 +48,7 @@ def attributes_of(data: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def user_id_of(data: Mapping[str, Any] | None) -> str | None:
-    """Return the primary key, as text, of who is logged in; None if nobody is."""
+    """Return the primary key, as text, of the logged-in user; None if anonymous."""
     user_id = None if data is None else data.get(SESSION_KEY)
     return None if user_id is None else str(user_id)
 
@@ -62,7 +62,7 @@ def from_json(text: bytes | str) -> Any:
 
 
 def from_document(document: bytes | str) -> dict[str, Any]:
-    """Return the attributes that a JSON object holds; ValueError if it does not hold any."""
+    """Return the attributes in a JSON object; ValueError if the text is not a JSON object."""
     data = from_json(document)
     if not isinstance(data, dict):
         raise ValueError(f"a JSON object is expected, not {type(data).__name__}")
@@ -70,9 +70,9 @@ def from_document(document: bytes | str) -> dict[str, Any]:
 
 
 def read_undecoded(using: str, query: Callable[[], T]) -> T:
-    """Run a query; where SQLite returns text that is not UTF-8, it is returned as bytes.
+    """Execute a query and return its result; text on SQLite that is not UTF-8 comes as bytes.
 
-    Python's driver raises an error for such text, which would hide the other rows too.
+    Python's driver raises an error for such text, so that the other rows can't be read either.
     """
     try:
         return query()
@@ -96,7 +96,7 @@ def _text_or_bytes(text: bytes) -> str | bytes:
 
 @dataclass(slots=True)
 class StoredSession:
-    """One stored session, as its engine gives it to a reader."""
+    """One stored session, as its engine returns it to a reader."""
 
     #: The digest of its key, see ``handles.digest``.
     digest: str
@@ -109,14 +109,14 @@ class StoredSession:
     size: int
     #: Why ``data`` is None.
     error: str = ""
-    #: The key, on engines that keep it; None elsewhere. Whoever holds it holds the session: it is
-    #: for tools that copy or end sessions, and never shown.
+    #: The key, on engines that store it; else None. It opens the session, so it is never shown;
+    #: it is for tools that copy or end sessions.
     session_key: str | None = field(default=None, repr=False)
-    #: Where a walk in pages goes on after this session, see ``Query.after``. Never shown: on
-    #: Django's engines it may be the key.
+    #: The position of this session, to continue after it, see ``Query.after``. It is never shown:
+    #: on Django's engines it may be the key.
     position: str = field(default="", repr=False)
-    #: What the reader makes of it, which engines leave open: whether it is over at the moment of
-    #: the walk, when it ends (None: never, or unknown), and its interval in seconds.
+    #: Set by the reader, not by engines: the state at the time of the query, the expiry (None:
+    #: never, or unknown), and the interval in seconds.
     state: RecordState | None = None
     end: float | None = None
     interval: int | None = None
@@ -124,24 +124,24 @@ class StoredSession:
 
 @dataclass(frozen=True)
 class Query:
-    """Which stored sessions a reader wants, as far as a store can tell by its indexes."""
+    """The filters of a reader, as far as a store can apply them by its indexes."""
 
     #: Seconds since the epoch.
     now: float
     state: State = "all"
     digest_prefix: str = ""
-    #: Only the sessions with these digests; None: any.
+    #: Only sessions with these digests; None: any.
     digests: tuple[str, ...] | None = None
     user_id: str | None = None
-    #: The position after which a walk in pages goes on, "" for its first page. Each session then
-    #: has its ``position``. None: the walk is a whole one, in the order that is cheapest.
+    #: The position after which a list in pages continues, "" for its first page. Each session
+    #: then has its ``position``. None: all sessions are listed, in the cheapest order.
     after: str | None = None
-    #: Of a walk in pages: when to raise :class:`Paused`, as ``time.monotonic()`` tells time. It is
-    #: for stores that may look at much without finding a session.
+    #: Of a list in pages: the ``time.monotonic()`` at which :class:`Paused` is raised, for stores
+    #: that may have to scan many records without finding a session.
     until: float | None = None
 
     def names_key(self, session_key: str) -> bool:
-        """Return whether the digests that are asked for include that of a session key."""
+        """Return whether the filters by digest match a session key."""
         if not self.digest_prefix and self.digests is None:
             return True
         digest = handles.digest(session_key)
@@ -149,13 +149,13 @@ class Query:
         return is_listed and digest.startswith(self.digest_prefix)
 
     def pause(self, position: str) -> None:
-        """Raise Paused if the walk in pages took as long as it may."""
+        """Raise Paused if the list in pages has reached its time limit."""
         if self.until is not None and time.monotonic() > self.until:
             raise Paused(position)
 
 
 class Paused(Exception):
-    """A walk in pages took as long as it may; it goes on after ``position``."""
+    """A list in pages has reached its time limit; it continues after ``position``."""
 
     def __init__(self, position: str) -> None:
         super().__init__()
@@ -163,36 +163,35 @@ class Paused(Exception):
 
 
 class Listable(Protocol):
-    """What a store class with ``can_list = True`` offers to the readers."""
+    """The methods of a store class with ``can_list = True`` that readers use."""
 
     can_list: bool
 
     @classmethod
     def list_stored(cls, query: Query) -> Iterator[StoredSession]:
-        """Walk the stored sessions that ``query`` asks for, in constant memory.
+        """Yield the stored sessions that match ``query``, in constant memory.
 
-        The digests and the user that it names are obeyed; the state may be ignored. If ``after``
-        is not None, the order is one in which a later walk can go on, and each session has its
-        ``position``.
+        The filters by digest and user are applied; the state may be ignored. If ``after`` is not
+        None, each session has its ``position``, and a later call can continue after it.
         """
 
     @classmethod
     def by_digest(cls, digest: str) -> Any:
-        """Return the loaded store of one session, to be read or flushed; LookupError if gone."""
+        """Return the loaded store of a session, to be read or flushed; LookupError if gone."""
 
     @classmethod
     def end_stored(cls, digests: Sequence[str]) -> set[str]:
-        """Delete these sessions and return the digests of those that were still there.
+        """Delete these sessions and return the digests of those that were still stored.
 
-        Of several callers that end one session at once, exactly one is given its digest. Takes at
-        most two statements or round trips.
+        If several callers end a session at once, exactly one of them gets its digest. It takes at
+        most two statements or round trips for each batch.
         """
 
 
 def in_batches(
     sessions: Iterable[StoredSession], count: int, size: int
 ) -> Iterator[list[StoredSession]]:
-    """Give sessions in batches of so many, or fewer where their data reaches ``size`` bytes."""
+    """Yield sessions in batches of ``count``, or fewer if their data reaches ``size`` bytes."""
     batch: list[StoredSession] = []
     taken = 0
     for stored in sessions:

@@ -42,7 +42,7 @@ MOST_NAMES = 100
 #: follow: " (ValueError)", ": ValueError".
 REASONS = (
     gettext_noop("damaged"),
-    gettext_noop("damaged: a column holds a value that can't be its own"),
+    gettext_noop("damaged: a column has a value of the wrong type"),
     gettext_noop("expiry can't be read"),
     gettext_noop("file can't be read"),
     gettext_noop("file is no text"),

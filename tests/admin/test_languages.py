@@ -163,7 +163,7 @@ def changed(data: Any) -> Any:
         ("db", changed({"_session_expiry": "soon"}), "«expiry is neither a number nor a date»"),
         ("file", damaged_file(b"\xff"), "«file is no text»"),
         (OWN_DB, damaged_own_row(session_data="{"), "«damaged»: Expecting property name"),
-        (OWN_DB, damaged_own_row(version=-1), "«damaged: a column holds a value"),
+        (OWN_DB, damaged_own_row(version=-1), "«damaged: a column has a value"),
     ],
 )
 def test_the_reason_why_a_session_is_unreadable_can_be_translated(

@@ -1,13 +1,13 @@
-"""Sessions in the database: one row each, written by single guarded statements.
+"""Sessions in the database: each is one row, and each save is a single conditional statement.
 
-A save is one UPDATE for the version that was read. If a rival was faster, the row is locked, read
-again, and this request's changes are laid over it, in a transaction that only that case needs.
-The lock is an UPDATE of the version: it works on every database, SQLite among them, where a
-transaction that begins by reading may not go on to write; and on MySQL, whose transactions go on
-reading what they read first, it makes them see the row as it is now.
+A save is one UPDATE for the version that was read. If a rival has changed the row since, the row
+is locked and read again, and this request's changes are applied to it, in a transaction that is
+opened only in that case. The lock is an UPDATE of the version. That works on every database: on
+SQLite, a transaction that begins with a SELECT may be unable to write; on MySQL, a SELECT repeats
+an earlier result within a transaction, except for rows that the transaction has written.
 
-All statements go to the database that the routers name for writing. A replica lags behind: it
-would still know a session that was ended, and not yet one that has just logged in.
+All statements go to the database that the routers choose for writing. A replica lags behind: it
+may still have a session that was ended, and lack a session that has just logged in.
 """
 
 from __future__ import annotations
@@ -41,28 +41,29 @@ if TYPE_CHECKING:
 
 __all__ = ["BATCH", "PAGE", "SessionStore"]
 
-#: Where a session is stored whose creation was undone.
+#: Stands for the digest of a session whose creation was rolled back: it has no row.
 NOWHERE = ""
 
 
 class SessionStore(DatabaseListing, EngineBase):
-    """The session store; what its methods promise is said in ``backends.base``."""
+    """The session store; its methods are documented in ``backends.base``."""
 
     can_list = True
     reads_whole = True
     is_transactional = True
 
-    #: The digest of the row, where a transaction that was undone had changed it, or made the row:
-    #: the next save does that again. None: the row is where the session's key says.
+    #: The digest of the row, if a change of key or the creation of the session was rolled back:
+    #: the next save repeats it. None: the row has the digest of the session's key.
     _stored_as: str | None = None
 
     def __init__(self, session_key: str | None = None) -> None:
         super().__init__(session_key)
-        #: What was stored in a transaction that may yet be undone, and what takes note of that.
+        #: The saves in transactions that may still be rolled back, each with the function that
+        #: takes it back.
         self._undoable: list[tuple[Uncertain, Callable[[], None]]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy knows no connection.
+        # A copy has no connection to check them by.
         return {**vars(self), "_undoable": []}
 
     @classmethod
@@ -73,10 +74,10 @@ class SessionStore(DatabaseListing, EngineBase):
         return Session
 
     def create_model_instance(self, data: dict[str, Any]) -> Any:
-        """Return a new object of the model, for a session with this data.
+        """Return a new instance of the model for a session with this data.
 
-        The columns of ``AbstractSession`` are filled in by the engine. One whose model has others
-        overrides this to fill them, as with Django's engine: they are stored with every save.
+        The engine sets the fields of ``AbstractSession``. An engine whose model has further fields
+        overrides this method to set them, as with Django's engine; they are stored by every save.
         """
         return self.get_model_class()()
 
@@ -92,7 +93,7 @@ class SessionStore(DatabaseListing, EngineBase):
     def _is_over(self, stored: StoredData) -> bool:
         if super()._is_over(stored):
             return True
-        # The column tells the end by the limits of then, which may have been lowered since.
+        # The limits may have been lowered since the column was written.
         end = self.end_of(cast("Row", stored).expiry, stored.times)
         return not stored.error and end is not None and end <= self._now()
 
@@ -127,18 +128,17 @@ class SessionStore(DatabaseListing, EngineBase):
     def _update(self, digest: str, change: Change) -> Row | None:
         before = self._stored_as
         if before is not None:
-            # Its creation, or the last change of its key, was undone.
-            row = self._stored_again(before, change.new_digest or digest, change)
+            # Its creation, or the last change of its key, was rolled back.
+            new_digest = change.new_digest or digest
+            if before == NOWHERE:
+                row = self._insert(new_digest, change.texts, change.times)
+            else:
+                row = self._updated(before, replace(change, new_digest=new_digest))
             if row is not None:
                 self._stored_as = None
                 return self._kept(row, before)
         row = self._updated(digest, change)
         return None if row is None else self._kept(row, digest if change.new_digest else None)
-
-    def _stored_again(self, before: str, digest: str, change: Change) -> Row | None:
-        if before == NOWHERE:
-            return self._insert(digest, change.texts, change.times)
-        return self._updated(before, replace(change, new_digest=digest))
 
     @tried_again
     def _updated(self, digest: str, change: Change) -> Row | None:
@@ -187,11 +187,11 @@ class SessionStore(DatabaseListing, EngineBase):
             self.get_model_class(), self._using(), {"digest =": digest, **as_read}
         )
 
-    # Where a rival was faster.
+    # If a rival has changed the row.
 
     def _update_again(self, digest: str, change: Change) -> Row | None:
         for _ in range(TRIES):
-            # Not left by an exception: that would spoil a transaction that goes on around it.
+            # An exception in this block would mark an outer transaction for rollback.
             with transaction.atomic(using=self._using(), savepoint=False):
                 fresh = self._locked({"digest": digest})
                 if fresh is None:
@@ -205,7 +205,7 @@ class SessionStore(DatabaseListing, EngineBase):
     def _locked(self, which: Mapping[str, str]) -> Row | None:
         """Lock a row until the end of the transaction and return it; None if it is gone."""
         self._rows().filter(**which).update(version=F("version") + 1)
-        # No queryset gets a name here: an error report would run it.
+        # An error report would execute a queryset that a variable holds.
         columns = read_undecoded(
             self._using(), lambda: self._rows().filter(**which).values_list(*COLUMNS).first()
         )
@@ -217,19 +217,20 @@ class SessionStore(DatabaseListing, EngineBase):
         )
 
     def _savepoint(self) -> AbstractContextManager[Any]:
-        # PostgreSQL aborts a transaction on an error, so the INSERT needs a savepoint. Outside a
-        # transaction there is nothing to abort, and a BEGIN and a COMMIT to save.
+        # PostgreSQL aborts a transaction on an error, so the INSERT needs a savepoint. Without a
+        # transaction, it would only cost a BEGIN and a COMMIT.
         using = self._using()
         if connections[using].get_autocommit():
             return nullcontext()
         return transaction.atomic(using=using)
 
-    # What a transaction undid, the next save stores again.
+    # The next save repeats what a transaction has rolled back.
 
     def _kept(self, row: Row, stored_as: str | None) -> Row:
-        """Return a row that was stored; in a transaction, with what tells whether that holds.
+        """Return a stored row; in a transaction, with an object that detects its rollback.
 
-        ``stored_as`` is the digest of the row before, if this gave it another or made it.
+        ``stored_as`` is the previous digest of the row if the save changed it, NOWHERE if the save
+        created the row.
         """
         connection = connections[self._using()]
         if not is_in_transaction(connection):
@@ -243,7 +244,7 @@ class SessionStore(DatabaseListing, EngineBase):
 
     def _take_back_undone(self) -> None:
         undoable = [(one, take_back) for one, take_back in self._undoable if not one.is_committed]
-        # What came after something that was undone was undone with it.
+        # A rollback also undoes every later save.
         held = list(takewhile(lambda pair: not pair[0].is_undone, undoable))
         for uncertain, take_back in reversed(undoable[len(held) :]):
             take_back()
@@ -255,7 +256,7 @@ class SessionStore(DatabaseListing, EngineBase):
         super()._forget()
         self._stored_as, self._undoable = None, []
 
-    # From what a save has to store to columns.
+    # The columns of a row.
 
     def _changed(self, stored: Row, change: Change, digest: str) -> Row:
         times = change.times
@@ -265,7 +266,7 @@ class SessionStore(DatabaseListing, EngineBase):
             times = mapping.merged_times(before.times, times, stored.times)
         delta = change.delta
         if delta.clears and change.loaded is not None:
-            # What was loaded was damaged. A rival may have replaced it since.
+            # The loaded row was damaged, and a rival may have replaced it since.
             delta = replace(delta, clears=False)
         is_moved = change.new_digest is not None
         first_digest = _first_digest(digest, stored) if is_moved else stored.first_digest
@@ -303,17 +304,19 @@ class SessionStore(DatabaseListing, EngineBase):
         return Confidential(
             (field.column, field.get_db_prep_save(values[field], connection))
             for field in fields
-            # The database's own default is there already.
+            # A database default was applied when the row was created.
             if not hasattr(values[field], "as_sql")
         )
 
     def _instance(self, digest: str, row: Row) -> AbstractSession:
         instance: AbstractSession = self.create_model_instance(row.parsed())
-        _fill(instance, {"digest": digest, **self._columns(row)})
+        columns = Confidential(self._columns(row), digest=digest)
+        for name in columns:
+            setattr(instance, name, columns[name])
         return instance
 
     def _values(self, row: Row, change: Change, stored: Row | None = None) -> dict[str, Any]:
-        """Return what an UPDATE has to set; the creation time only where that is damaged."""
+        """Return the columns of an UPDATE; the creation time is included only if it is damaged."""
         columns = Confidential(self._columns(row) | self._further_columns(row))
         if stored is None or not stored.error:
             del columns["created"]
@@ -325,7 +328,7 @@ class SessionStore(DatabaseListing, EngineBase):
         expires = self.end_of(row.expiry, replace(row.times, accessed=accessed))
         return {"accessed": accessed} | ends(expires)
 
-    # Many at once, see `backends.batch`.
+    # Operations on many sessions, see `backends.batch`.
 
     def _read_many(self, digests: Iterable[str]) -> dict[str, StoredData]:
         rows = self._rows().filter(digest__in=list(digests)).values_list("digest", *COLUMNS)
@@ -345,14 +348,9 @@ class SessionStore(DatabaseListing, EngineBase):
             with self._savepoint():
                 self._rows().bulk_create(instances)
         except (IntegrityError, ValueError):
-            # A rival stored one of them, or the model inherits from another one with a table.
+            # A rival stored one of them, or the model uses multi-table inheritance.
             return super()._stage(new)
         return set(new)
-
-
-def _fill(instance: AbstractSession, columns: Mapping[str, Any]) -> None:
-    for name, value in columns.items():
-        setattr(instance, name, value)
 
 
 def _first_digest(digest: str, stored: StoredData | None) -> str:

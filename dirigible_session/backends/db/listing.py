@@ -1,4 +1,4 @@
-"""Looking at all sessions in the table, and deleting many of them."""
+"""Listing the sessions in the table, and deleting many of them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from .transactions import tried_again
 if TYPE_CHECKING:
     from dirigible_session.models import AbstractSession
 
-#: How many rows a reader gets at once, and how many ``clear_expired`` deletes at once.
+#: The number of rows that a reader gets at once, and that ``clear_expired`` deletes at once.
 PAGE = 500
 BATCH = 1000
-#: Documents of more bytes than that a reader gets one by one.
+#: Documents of more bytes are read one by one.
 LARGE = 16_000
 
 
 class DatabaseListing(ABC):
-    """What readers and ``clearsessions`` ask of the engine: sync only, in bounded memory."""
+    """The methods for readers and ``clearsessions``; all are sync and use bounded memory."""
 
     @classmethod
     @abstractmethod
@@ -45,7 +45,7 @@ class DatabaseListing(ABC):
     @classmethod
     @abstractmethod
     def _rows(cls) -> QuerySet[AbstractSession]:
-        """Return all rows there."""
+        """Return all rows of that database."""
 
     @abstractmethod
     def _read(self, digest: str) -> Row | None:
@@ -53,11 +53,11 @@ class DatabaseListing(ABC):
 
     @classmethod
     def list_stored(cls, query: Query) -> Iterator[StoredSession]:
-        """Walk the stored sessions that ``query`` asks for, a page at a time, by their digests.
+        """Yield the stored sessions that match ``query``, in pages, in the order of their digests.
 
-        No cursor is held open: on MySQL it would hold all rows, on PostgreSQL old ones. A page
-        takes 8 MB at most, or what the largest session takes: documents of more than 16 kB are
-        read one by one.
+        No cursor is held open: on MySQL it would keep all rows in memory, on PostgreSQL it would
+        keep old row versions from being removed. A page takes at most 8 MB, or the size of the
+        largest session: documents of more than 16 kB are read one by one.
         """
         document = Case(When(size__lte=LARGE, then="session_data"), output_field=TextField())
         rows = (
@@ -81,9 +81,9 @@ class DatabaseListing(ABC):
     @classmethod
     @tried_again
     def end_stored(cls, digests: Sequence[str]) -> set[str]:
-        """Delete these sessions and return the digests of those that were still there.
+        """Delete these sessions and return the digests of those that were still stored.
 
-        It takes one statement, two on MySQL, for each 500 of them.
+        It executes one statement, or two on MySQL, for every 500 sessions.
         """
         model, using = cls.get_model_class(), cls._using()
         wanted, ended = list(dict.fromkeys(digests)), set()
@@ -93,9 +93,9 @@ class DatabaseListing(ABC):
 
     @classmethod
     def clear_expired(cls) -> None:
-        """Delete what is over, in batches that are transactions of their own.
+        """Delete all expired sessions in batches, each in its own transaction.
 
-        Of what is over, nothing but the digests is read. No signal of the model is sent.
+        At most the digests of the sessions are read, and no model signals are sent.
         """
         now = time.time()
         while cls._clear_batch(now):
@@ -106,13 +106,14 @@ class DatabaseListing(ABC):
     def _clear_batch(cls, now: float) -> int:
         using, over = cls._using(), is_over(now)
         batch: Collection[str] = cls._rows().filter(over).values_list("digest", flat=True)[:BATCH]
-        # A subquery only on SQLite, where a digest may be no text: MySQL takes none with a limit,
-        # and PostgreSQL, until it has analyzed the table, may run it again for every row.
+        # On SQLite a digest may not be valid text, so it stays in a subquery. MySQL does not
+        # support LIMIT in one, and PostgreSQL may execute it for every row of a table that has
+        # not been analyzed yet.
         if connections[using].vendor != "sqlite":
             batch = list(batch)
             if not batch:
                 return 0
-        # Asked again, for what was renewed since the batch was found.
+        # The condition is repeated because sessions may have been renewed since the SELECT.
         deleted: int = cls._rows().filter(over, digest__in=batch)._raw_delete(using)
         return deleted
 
@@ -123,7 +124,7 @@ def _asked_for(rows: QuerySet[AbstractSession], query: Query) -> QuerySet[Abstra
     elif query.state == "active":
         rows = rows.filter(Q(expires__isnull=True) | Q(expires__gt=query.now))
     if query.digest_prefix:
-        # The next character after all hex digits. A LIKE would need an index of its own.
+        # "g" is greater than every hex digit. A LIKE would need another index.
         end = query.digest_prefix + "g"
         rows = rows.filter(digest__gte=query.digest_prefix, digest__lt=end)
     if query.digests is not None:

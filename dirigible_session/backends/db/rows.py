@@ -1,4 +1,4 @@
-"""The rows of the db engine's table: what their columns hold, and say, of one session."""
+"""The rows of the db engine's table: one session each."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ LAST_VERSION = 2**31 - 1
 
 @dataclass
 class Row:
-    """What the table holds of one session."""
+    """The stored state of one session."""
 
     document: str = field(repr=False)
     times: Times
     expires: float | None
     version: int
     first_digest: str | None = None
-    #: Why nothing of it can be used: SQLite takes any value for any column.
+    #: Why the whole row is unusable; SQLite accepts any value in any column.
     error: str = ""
-    #: The columns that tell whether the row is still as it was read.
+    #: The values of the columns that change with every write, to detect one.
     as_read: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    #: What may yet undo that it was stored.
+    #: The transaction that stored the row, if it may still be rolled back.
     uncertain: Uncertain | None = field(default=None, compare=False)
 
     @classmethod
@@ -68,8 +68,8 @@ class Row:
         )
         if not is_sound:
             document = document.decode("latin-1") if isinstance(document, bytes) else str(document)
-            error = "damaged: a column holds a value that can't be its own"
-            # Bytes may have been text, which a condition would not find equal.
+            error = "damaged: a column has a value of the wrong type"
+            # Bytes may be text that is not UTF-8, and would not equal that text in a condition.
             as_read = {name: as_read[name] for name in as_read if type(as_read[name]) is not bytes}
             return cls(document, Times(0.0, 0.0), None, 0, None, error, as_read)
         times = Times(created, accessed, interval, authenticated)
@@ -93,7 +93,7 @@ class Row:
 
     @cached_property
     def texts(self) -> Texts:
-        """The JSON text of each attribute; none if they can't be decoded."""
+        """The JSON text of each attribute; empty if they can't be decoded."""
         try:
             texts = {} if self.error else mapping.texts_in(self.document)
             check_expiry(value_of(texts, EXPIRY_KEY))
@@ -103,15 +103,15 @@ class Row:
 
     @property
     def expiry(self) -> Mapping[str, Any]:
-        """The expiry that was set, if one was, by its name; without parsing most rows."""
+        """The ``_session_expiry`` in the data, if any. Most rows are not parsed for it."""
         return value_of(self.texts, EXPIRY_KEY) if f'"{EXPIRY_KEY}"' in self.document else {}
 
     def text_of(self, name: str) -> str | None:
-        """Return the JSON text of an attribute, None where there is none; ValueError if damaged."""
+        """Return the JSON text of an attribute, None if it is missing; ValueError if damaged."""
         return mapping.to_texts(self.parsed()).get(name)
 
     def parsed(self) -> dict[str, Any]:
-        """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
+        """Return a new dict of the attributes; ValueError if they can't be decoded."""
         if self.error:
             raise ValueError(self.error)
         data = from_document(self.document)
@@ -120,12 +120,12 @@ class Row:
 
 
 def day_of(moment: float) -> int:
-    """Return the day (UTC, counted from the epoch) of a moment."""
+    """Return the day of a time in seconds since the epoch: UTC, counted from the epoch."""
     return int(min(max(moment, 0), LAST_DATE) // DAY)
 
 
 def ends(expires: float | None) -> dict[str, Any]:
-    """Return the columns that say when a session ends."""
+    """Return the columns of a session's expiry."""
     return {
         "expires": expires,
         "expires_day": None if expires is None else day_of(expires),
@@ -133,10 +133,10 @@ def ends(expires: float | None) -> dict[str, Any]:
 
 
 def is_over(now: float) -> Q:
-    """Return the condition of a row to be over, in a form that the index on the day serves."""
+    """Return the condition for an expired row, in a form that can use the index on the day."""
     return Q(expires_day__lte=day_of(now), expires__lte=now)
 
 
 def value_of(texts: Texts, name: str) -> Mapping[str, Any]:
-    """Return one attribute, if it is there."""
+    """Return a dict of one attribute; it is empty if the attribute is missing."""
     return {name: from_json(texts[name])} if name in texts else {}

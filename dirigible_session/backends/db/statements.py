@@ -1,8 +1,8 @@
-"""The statements that every request of a session runs, as texts that are made once.
+"""The SQL statements of loads and saves. Each text is built once and cached.
 
-Django builds a query anew each time it is run, which takes longer than PostgreSQL takes to answer
-it. These are plain SQL with Django's own quoting, parameters and cursors, the same for every
-database that the engine supports.
+Django compiles a query whenever it is executed, which takes longer than PostgreSQL takes to answer
+it. These statements are plain SQL with Django's quoting, parameters and cursors, the same for
+every database that the engine supports.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ Model = type[models.Model]
 
 
 def select(model: Model, using: str, columns: tuple[str, ...], digest: str) -> Any:
-    """Return the columns of a session's row; None if it is not there."""
-    statement = _select(model, using, columns)
+    """Return the columns of a session's row; None if it does not exist."""
 
     def query() -> Any:
         with connections[using].cursor() as cursor:
-            cursor.execute(statement, [digest])
+            cursor.execute(_select(model, using, columns), [digest])
             return cursor.fetchone()
 
     return read_undecoded(using, query)
@@ -33,15 +32,15 @@ def select(model: Model, using: str, columns: tuple[str, ...], digest: str) -> A
 def update(
     model: Model, using: str, values: Mapping[str, Any], conditions: Mapping[str, Any]
 ) -> bool:
-    """Set columns of the row that fulfils the conditions; return whether there was one.
+    """Set columns of the row that meets the conditions; return whether a row did.
 
-    A condition is a column and an operator, ``"version ="`` for one.
+    The key of a condition is a column and an operator, such as ``"version ="``.
     """
     return _run(using, _update(model, using, tuple(values), tuple(conditions)), values, conditions)
 
 
 def delete(model: Model, using: str, conditions: Mapping[str, Any]) -> bool:
-    """Delete the row that fulfils the conditions; return whether there was one."""
+    """Delete the row that meets the conditions; return whether a row did."""
     return _run(using, _delete(model, using, tuple(conditions)), conditions)
 
 
@@ -55,7 +54,7 @@ def _run(using: str, statement: str, *parameters: Mapping[str, Any]) -> bool:
 
 
 def delete_all(model: Model, using: str, digests: Sequence[str]) -> set[str]:
-    """Delete rows and return the digests of those that were there."""
+    """Delete rows and return the digests of the deleted rows."""
     connection = connections[using]
     quote = connection.ops.quote_name
     table, digest = quote(model._meta.db_table), quote("digest")
@@ -71,11 +70,11 @@ def delete_all(model: Model, using: str, digests: Sequence[str]) -> set[str]:
                 f"DELETE FROM {table} WHERE {digest} IN (%s) RETURNING {digest}",  # noqa: S608
                 digests,
             )
-    # Whoever locks a row is the one to delete it.
+    # Only the transaction that has locked a row deletes it.
     lock = connection.ops.for_update_sql() if connection.features.has_select_for_update else ""
     with transaction.atomic(using=using, savepoint=False):
         if not lock:
-            # SQLite before 3.35, where the first write locks everything.
+            # On SQLite before 3.35, any write locks the whole database.
             run(f"DELETE FROM {table} WHERE {digest} IN (%s) AND 1 = 0", digests)  # noqa: S608
         found = run(f"SELECT {digest} FROM {table} WHERE {digest} IN (%s) {lock}", digests)  # noqa: S608
         if found:
@@ -85,7 +84,7 @@ def delete_all(model: Model, using: str, digests: Sequence[str]) -> set[str]:
 
 @lru_cache
 def further(model: Model) -> tuple[Any, ...]:
-    """Return the fields of a model that the engine knows nothing of, and has to store."""
+    """Return the fields of a model that ``AbstractSession`` does not have, to be stored as well."""
     from dirigible_session.models import Session
 
     known = {field.attname for field in Session._meta.concrete_fields}

@@ -1,4 +1,4 @@
-"""What a transaction does to a save: it may undo it, and the database may refuse it for a rival."""
+"""Saves in transactions: rollbacks, and statements rejected by the database in favor of a rival."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from dirigible_session.exceptions import SessionConflict
 
-#: How often a save is tried again when rivals are faster.
+#: The number of attempts to save before SessionConflict is raised.
 TRIES = 50
-#: What PostgreSQL says of a statement that a rival's made impossible: serialization_failure,
+#: PostgreSQL's codes for a conflict with another transaction: serialization_failure and
 #: deadlock_detected.
 REFUSALS = frozenset({"40001", "40P01"})
-#: What MySQL and MariaDB say: ER_LOCK_DEADLOCK, ER_CHECKREAD.
+#: The same of MySQL and MariaDB: ER_LOCK_DEADLOCK and ER_CHECKREAD.
 REFUSAL_CODES = frozenset({1213, 1020})
 
 Operation = TypeVar("Operation", bound=Callable[..., Any])
 
 
 def is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
-    """Return whether a transaction is under way that may yet be undone.
+    """Return whether a transaction is open that may still be rolled back.
 
-    That of a ``TestCase`` does not count: what is stored in it would be stored for good elsewhere.
+    The transaction of a ``TestCase`` does not count, because it does not exist in production.
     """
-    # As Django's own atomic(durable=True) tells.
+    # This is the check that atomic(durable=True) makes.
     blocks: list[Any] = connection.atomic_blocks
     return any(not block._from_testcase for block in blocks)
 
 
 class Uncertain:
-    """Tells whether the transaction that is under way on a connection was undone since."""
+    """Detects whether the open transaction of a connection is rolled back later."""
 
     def __init__(self, connection: BaseDatabaseWrapper, stored_as: str | None) -> None:
         self._connection = connection
-        #: See ``SessionStore._kept``.
+        #: The previous digest of the row, see ``SessionStore._kept``.
         self.stored_as = stored_as
         self.is_committed = False
         connection.on_commit(self._committed)
@@ -46,23 +46,23 @@ class Uncertain:
         self.is_committed = True
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        # A copy of the session knows no connection.
+        # A copy of the session does not keep the connection.
         return type(None), ()
 
     @property
     def is_undone(self) -> bool:
-        """Whether it was rolled back, as a whole or to a savepoint before this."""
+        """Whether the transaction was rolled back, as a whole or to an earlier savepoint."""
         if self.is_committed:
             return False
-        # Django forgets what waits for a commit that will not come.
+        # On a rollback, Django discards the functions that wait for the commit.
         waiting = self._connection.run_on_commit
         return not any(function == self._committed for _, function, *_ in waiting)
 
 
 def tried_again(operation: Operation) -> Operation:
-    """Have an operation of a store tried again where the database refuses it for a rival's sake.
+    """Repeat an operation of a store if the database rejects it in favor of a rival.
 
-    In a transaction around it that is not for us to do: all of that would have to be done again.
+    Within an outer transaction the error is raised, because all of it would have to be repeated.
     """
 
     @wraps(operation)
