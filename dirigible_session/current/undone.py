@@ -18,7 +18,7 @@ class UndoableVisit(Visit):
     """A visit that ends a session again if a transaction undid its end.
 
     With ``ATOMIC_REQUESTS`` a view may end a session and raise. Its client loses the cookie, and
-    whoever has a copy of it must not get in.
+    a copy of the cookie must not open it.
     """
 
     #: Sessions that ended in transactions that are not committed.
