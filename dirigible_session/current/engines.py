@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib.sessions.backends.base import VALID_KEY_CHARS, SessionBase
 from django.contrib.sessions.backends.cached_db import SessionStore as CachedDatabaseStore
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
@@ -397,6 +398,14 @@ class CookieVisit(Visit):
     def is_quiet(self) -> bool:
         """Whether to send no cookie: but a changed session must be sent."""
         return super().is_quiet and not self.session.modified
+
+    @property
+    def time_left(self) -> int | None:
+        """The seconds until the session ends; if the cookie is not sent, as it says."""
+        is_kept = self.client_knows_it and not (self.session.modified or self.is_touch_due)
+        if is_kept and not settings.SESSION_SAVE_EVERY_REQUEST:
+            return self.time_left_after(self.times)
+        return super().time_left
 
     def is_old(self, times: Times) -> bool:
         """Return whether half of the interval has passed.

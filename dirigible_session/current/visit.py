@@ -600,12 +600,12 @@ class Visit:
     @property
     def time_left(self) -> int | None:
         """The seconds until the session ends by either limit; None: never."""
-        end = lifecycle.end_of(
-            self.data,
-            self.times_to_store(),
-            cookie_age=self.session.get_session_cookie_age(),
-            absolute_timeout=conf.absolute_timeout,
-        )
+        return self.time_left_after(self.times_to_store())
+
+    def time_left_after(self, times: Times) -> int | None:
+        """Return the seconds until the session ends if these are its times; None: never."""
+        age, timeout = self.session.get_session_cookie_age(), conf.absolute_timeout
+        end = lifecycle.end_of(self.data, times, cookie_age=age, absolute_timeout=timeout)
         return None if end is None else max(0, int(end - time.time()))
 
     def set_max_inactive_interval(self, interval: object) -> None:

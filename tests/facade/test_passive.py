@@ -153,6 +153,22 @@ class TestTheTimeLeft:
         assert visitor.visit(_passive(lambda s: s.get_time_left())) == 400
         assert visitor.visit(lambda s: s.get_time_left()) == 1000
 
+    @pytest.mark.parametrize("after", [0, 400, 600])
+    @pytest.mark.parametrize("saves", [True, False])
+    def test_is_true_of_a_cookie_that_is_not_sent_each_time(
+        self, use_engine, visitor, clock, settings, after, saves
+    ):
+        use_engine("signed_cookies")
+        settings.SESSION_SAVE_EVERY_REQUEST = saves
+        visitor.visit(_store)
+        clock.tick(after)
+        left = visitor.visit(lambda s: s.get_time_left())
+        assert left == (1000 if saves or after == 600 else 1000 - after)
+        clock.tick(left - 1)
+        assert visitor.visit(_passive(_read)) == 1
+        clock.tick(1)
+        assert visitor.visit(_read) is None
+
     def test_is_none_of_a_session_that_never_ends(self, any_engine, visitor):
         visitor.visit(lambda s: s.set_max_inactive_interval(-1))
         assert visitor.visit(lambda s: s.get_time_left()) is None
