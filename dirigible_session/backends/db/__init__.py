@@ -148,7 +148,18 @@ class SessionStore(DatabaseListing, EngineBase):
             as_read = {"accessed <=": row.times.accessed, "version =": loaded.version}
             if self._set(self._values(row, change), digest, as_read):
                 return row
-        return self._update_again(digest, change)
+        # The row is damaged, was not loaded, or has been changed by a rival.
+        for _ in range(TRIES):
+            # An exception in this block would mark an outer transaction for rollback.
+            with transaction.atomic(using=self._using(), savepoint=False):
+                fresh = self._locked({"digest": digest})
+                if fresh is None:
+                    return None
+                row = self._changed(fresh, change, digest)
+                as_read = {} if fresh.error else {"version =": fresh.version}
+                if self._set(self._values(row, change, fresh), digest, as_read):
+                    return row
+        raise SessionConflict(TRIES)
 
     @tried_again
     def _replace(self, digest: str, found: StoredData, texts: Texts, times: Times) -> bool:
@@ -186,21 +197,6 @@ class SessionStore(DatabaseListing, EngineBase):
         return statements.delete(
             self.get_model_class(), self._using(), {"digest =": digest, **as_read}
         )
-
-    # If a rival has changed the row.
-
-    def _update_again(self, digest: str, change: Change) -> Row | None:
-        for _ in range(TRIES):
-            # An exception in this block would mark an outer transaction for rollback.
-            with transaction.atomic(using=self._using(), savepoint=False):
-                fresh = self._locked({"digest": digest})
-                if fresh is None:
-                    return None
-                row = self._changed(fresh, change, digest)
-                as_read = {} if fresh.error else {"version =": fresh.version}
-                if self._set(self._values(row, change, fresh), digest, as_read):
-                    return row
-        raise SessionConflict(TRIES)
 
     def _locked(self, which: Mapping[str, str]) -> Row | None:
         """Lock a row until the end of the transaction and return it; None if it is gone."""

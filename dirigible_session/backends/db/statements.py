@@ -7,7 +7,7 @@ every database that the engine supports.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,10 +20,11 @@ Model = type[models.Model]
 
 def select(model: Model, using: str, columns: tuple[str, ...], digest: str) -> Any:
     """Return the columns of a session's row; None if it does not exist."""
+    statement = _statement(model, using, "SELECT", columns, ("digest =",))
 
     def query() -> Any:
         with connections[using].cursor() as cursor:
-            cursor.execute(_select(model, using, columns), [digest])
+            cursor.execute(statement, [digest])
             return cursor.fetchone()
 
     return read_undecoded(using, query)
@@ -36,12 +37,14 @@ def update(
 
     The key of a condition is a column and an operator, such as ``"version ="``.
     """
-    return _run(using, _update(model, using, tuple(values), tuple(conditions)), values, conditions)
+    statement = _statement(model, using, "UPDATE", tuple(values), tuple(conditions))
+    return _run(using, statement, values, conditions)
 
 
 def delete(model: Model, using: str, conditions: Mapping[str, Any]) -> bool:
     """Delete the row that meets the conditions; return whether a row did."""
-    return _run(using, _delete(model, using, tuple(conditions)), conditions)
+    statement = _statement(model, using, "DELETE", (), tuple(conditions))
+    return _run(using, statement, conditions)
 
 
 def _run(using: str, statement: str, *parameters: Mapping[str, Any]) -> bool:
@@ -96,27 +99,16 @@ def further(model: Model) -> tuple[Any, ...]:
 
 
 @lru_cache
-def _select(model: Model, using: str, columns: tuple[str, ...]) -> str:
+def _statement(
+    model: Model, using: str, verb: str, columns: tuple[str, ...], conditions: tuple[str, ...]
+) -> str:
     quote = connections[using].ops.quote_name
-    named = ", ".join(map(quote, columns))
-    return f"SELECT {named} FROM {quote(model._meta.db_table)} WHERE {quote('digest')} = %s"  # noqa: S608
-
-
-@lru_cache
-def _update(model: Model, using: str, columns: tuple[str, ...], conditions: tuple[str, ...]) -> str:
-    quote = connections[using].ops.quote_name
-    settings = ", ".join(f"{quote(column)} = %s" for column in columns)
-    table, where = quote(model._meta.db_table), _where(quote, conditions)
-    return f"UPDATE {table} SET {settings} WHERE {where}"  # noqa: S608
-
-
-@lru_cache
-def _delete(model: Model, using: str, conditions: tuple[str, ...]) -> str:
-    quote = connections[using].ops.quote_name
-    return f"DELETE FROM {quote(model._meta.db_table)} WHERE {_where(quote, conditions)}"  # noqa: S608
-
-
-def _where(quote: Callable[[str], str], conditions: tuple[str, ...]) -> str:
-    return " AND ".join(
-        f"{quote(column)} {operator} %s" for column, operator in map(str.split, conditions)
-    )
+    names = [quote(column) for column in columns]
+    begin = {
+        "SELECT": f"SELECT {', '.join(names)} FROM {quote(model._meta.db_table)}",  # noqa: S608
+        "UPDATE": f"UPDATE {quote(model._meta.db_table)} SET {' = %s, '.join(names)} = %s",  # noqa: S608
+        "DELETE": f"DELETE FROM {quote(model._meta.db_table)}",  # noqa: S608
+    }
+    pairs = [condition.split() for condition in conditions]
+    where = " AND ".join(f"{quote(column)} {operator} %s" for column, operator in pairs)
+    return f"{begin[verb]} WHERE {where}"

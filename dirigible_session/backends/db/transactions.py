@@ -15,9 +15,9 @@ from dirigible_session.exceptions import SessionConflict
 TRIES = 50
 #: PostgreSQL's codes for a conflict with another transaction: serialization_failure and
 #: deadlock_detected.
-REFUSALS = frozenset({"40001", "40P01"})
+CONFLICT_STATES = frozenset({"40001", "40P01"})
 #: The same of MySQL and MariaDB: ER_LOCK_DEADLOCK and ER_CHECKREAD.
-REFUSAL_CODES = frozenset({1213, 1020})
+CONFLICT_CODES = frozenset({1213, 1020})
 
 Operation = TypeVar("Operation", bound=Callable[..., Any])
 
@@ -71,14 +71,12 @@ def tried_again(operation: Operation) -> Operation:
             try:
                 return operation(store, *args)
             except OperationalError as error:  # noqa: PERF203
-                if not _is_refusal(error) or connections[store._using()].in_atomic_block:
+                cause = error.__cause__
+                state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+                code = error.args[0] if error.args else None
+                is_conflict = state in CONFLICT_STATES or code in CONFLICT_CODES
+                if not is_conflict or connections[store._using()].in_atomic_block:
                     raise
         raise SessionConflict(TRIES)
 
     return again  # type: ignore[return-value]
-
-
-def _is_refusal(error: OperationalError) -> bool:
-    cause = error.__cause__
-    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    return state in REFUSALS or (error.args[:1] or (None,))[0] in REFUSAL_CODES

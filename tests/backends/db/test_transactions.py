@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from django.test import Client
 from django.urls import path
 
 from dirigible_session import handles, session
-from dirigible_session.backends.db import transactions
+from dirigible_session.backends.db import SessionStore, transactions
 from dirigible_session.exceptions import SessionConflict
 from dirigible_session.models import Session
 from tests.stores import THREADED, Api, in_threads
@@ -352,10 +352,28 @@ def test_80_contended_saves_at_a_strict_level_all_succeed(
     assert kept == {f"n{number}": number for number in range(80)}
 
 
-def test_what_mysql_says_of_a_deadlock_is_a_refusal() -> None:
-    assert transactions._is_refusal(OperationalError(1213, "Deadlock found"))
-    assert not transactions._is_refusal(OperationalError(2006, "server has gone away"))
-    assert not transactions._is_refusal(OperationalError())
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [
+        (OperationalError(1213, "Deadlock found"), 2),
+        (OperationalError(2006, "server has gone away"), 1),
+        (OperationalError(), 1),
+    ],
+)
+def test_a_deadlock_on_mysql_is_tried_again_and_another_error_is_not(
+    transactional_db: None, error: OperationalError, attempts: int
+) -> None:
+    made = []
+
+    @transactions.tried_again
+    def operation(store: Any) -> None:
+        made.append(store)
+        if len(made) == 1:
+            raise error
+
+    with suppress(OperationalError):
+        operation(SessionStore())
+    assert len(made) == attempts
 
 
 def test_a_save_leaves_no_callback_in_the_transaction_of_a_test(
