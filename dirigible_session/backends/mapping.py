@@ -78,7 +78,7 @@ def texts_in(document: str) -> dict[str, str]:
                 name, colon = _parse(document, end + 1)
                 end = _parse(document, colon + 1)[1]
                 if type(name) is not str or document[colon] != ":":
-                    break
+                    raise ValueError
                 texts[name] = document[colon + 1 : end]
             if document[end:] == "}":
                 return texts
@@ -160,8 +160,9 @@ def changed_texts(before: Texts, after: Texts, anew: Set[str]) -> Texts:
         for name, text in after.items()
         if name in anew
         or name not in before
-        # Text that this package did not write may be another form of the same value.
-        or (before[name] != text and to_text(from_json(before[name])) != text)
+        # Text that this package did not write may be another form of the same value. Of a dict
+        # that does not matter, since it is merged with the changes of rivals.
+        or (before[name] != text and (is_dict(text) or to_text(from_json(before[name])) != text))
     )
 
 

@@ -139,3 +139,31 @@ def test_a_change_of_the_type_alone_is_a_change(value, other):
 def test_what_is_nested_too_deep_to_be_merged_is_this_requests():
     deep = '{"a":' * 100_000 + "1" + "}" * 100_000
     assert mapping.merged_text("{}", deep, '{"b":1}') == deep
+
+
+@pytest.mark.parametrize("document", ['{"a":1.50,"b":"\\u0041","c":[ ]}', '{"a": 1.5, "b": "A"}'])
+def test_text_in_another_form_is_no_change(document):
+    before = mapping.texts_in(document)
+    after = mapping.to_texts(from_document(document))
+    assert mapping.delta(before, after) == Delta()
+
+
+@pytest.mark.parametrize(
+    "document", ["{}", '{"a":1}', '{"a":1,"b":{"c":[]}}', '{"ä":1}', '{ "a":1}', '{"a":1 }']
+)
+def test_the_texts_in_a_document_are_those_of_its_attributes(document):
+    assert mapping.texts_in(document) == mapping.to_texts(from_document(document))
+
+
+@pytest.mark.parametrize(
+    "document", ["", "{", "[1]", '{"a"}', '{"a":1', '{"a":1}x', "{1:1}", '{"a" 1}']
+)
+def test_a_damaged_document_has_no_texts(document):
+    with pytest.raises(ValueError, match=r".*"):
+        mapping.texts_in(document)
+
+
+@given(attributes, attributes)
+def test_texts_are_the_same_with_and_without_the_ones_before(before, data):
+    assert mapping.texts_since(mapping.to_texts(before), data) == mapping.to_texts(data)
+    assert mapping.texts_since(mapping.to_texts(data), data) == mapping.to_texts(data)
