@@ -23,13 +23,16 @@ def written_file(path: str) -> Iterator[Write]:
     try:
         if target.exists() and not target.is_file():
             raise CommandError(f"--output {path!r} is not a regular file.")
-        if target.parent.resolve().parts[:2] in (("/", "dev"), ("/", "proc")):
+        folder = target.parent.resolve()
+        # What is in /dev/shm are files, in memory.
+        is_shm = folder.is_relative_to("/dev/shm")  # noqa: S108
+        if folder.parts[:2] in (("/", "dev"), ("/", "proc")) and not is_shm:
             # As root, this would replace /dev/stdout with a file.
             raise CommandError(
                 f"--output {path!r} is not a place for a file. Redirect with > instead."
             )
-        # mkstemp makes a file of mode 0600.
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        # mkstemp makes a file of mode 0600. The name of the file may be as long as a name can be.
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".sessions_dump.")
     except OSError as error:
         raise CommandError(f"--output {path!r} can't be written: {error.strerror}") from error
     try:

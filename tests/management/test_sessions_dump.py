@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from ..inspection.hostile import ATTRIBUTES
 pytestmark = pytest.mark.django_db
 
 FORMATS = ("table", "json", "jsonl", "csv")
+SHM = Path("/dev/shm")
 
 
 class Terminal(io.StringIO):
@@ -373,6 +375,18 @@ def test_no_file_is_put_among_devices(path):
     with pytest.raises(CommandError, match="--output"):
         dump(f"--output={path}")
     assert path == "/dev/null" or not os.path.lexists(path)
+
+
+@pytest.mark.parametrize("is_shm", [False, True])
+def test_a_file_is_written_wherever_there_are_files(tmp_path, is_shm):
+    if is_shm and not SHM.is_dir():
+        pytest.skip("there is no /dev/shm here")
+    store(n=1)
+    with tempfile.TemporaryDirectory(dir=SHM if is_shm else tmp_path) as place:
+        # Longer, it would have no room for an addition.
+        path = Path(place) / ("n" * 255)
+        dump("--format=jsonl", f"--output={path}")
+        assert json.loads(path.read_text())["attributes"] == {"n": 1}
 
 
 def test_an_interrupt_ends_the_command_with_one_line(monkeypatch, capsys, tmp_path):
