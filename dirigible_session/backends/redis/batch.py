@@ -1,4 +1,4 @@
-"""Operations on many sessions at once, which share their round trips."""
+"""Operations on many sessions, which share their round trips."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dirigible_session.backends.operations import StoredData
 from . import operations as single
 from .client import drive
 from .operations import Site
-from .scripts import Call, Operation, Script, T
+from .scripts import Args, Call, Operation, Script, T
 from .url import Keys
 
-#: Give a staged copy the key of its session.
+#: Rename a staged copy to the key of its session, unless the session exists.
 #:
-#: KEYS: the copy, the session. Returns 1 if the session is there then: a second try, after a
-#: connection broke, finds it there.
+#: KEYS: the copy, the session. Returns 1 if the session exists afterwards, so a repeated call
+#: returns 1 too.
 PUBLISH = Script("""\
 if redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('RENAMENX', KEYS[1], KEYS[2])
@@ -30,21 +30,21 @@ return redis.call('HEXISTS', KEYS[2], 'accessed')
 
 
 class StagedKeys(Keys):
-    """The names of the keys of staged copies: in a cluster, each in the slot of its session."""
+    """The names of the keys of staged copies, each in the cluster slot of its session."""
 
     __slots__ = ()
 
     def session(self, digest: str) -> bytes:
-        """Return the key of a staged copy, which no request looks for."""
+        """Return the key of a staged copy; no request reads it."""
         return self.prefix.encode() + b"{" + super().session(digest) + b"}"
 
 
 class RedisBatch(ABC):
-    """What ``sessions_migrate`` asks of the engine."""
+    """The operations for ``sessions_migrate``."""
 
     @abstractmethod
     def _site(self) -> Site:
-        """Return what the operations of this store have in common."""
+        """Return the context of the operations of this store."""
 
     def _read_many(self, digests: Iterable[str]) -> dict[str, StoredData]:
         site = self._site()
@@ -56,7 +56,7 @@ class RedisBatch(ABC):
         staged = site._replace(keys=StagedKeys(site.keys.prefix))
         there = _each({digest: single.has(site, digest) for digest in copies})
         new = {digest: copy for digest, copy in copies.items() if not there[digest]}
-        _each({digest: _delete(staged.keys.session(digest)) for digest in new})
+        _each({digest: _one_call(("DEL", staged.keys.session(digest))) for digest in new})
         _each({digest: single.insert(staged, digest, *copy) for digest, copy in new.items()})
         return set(new)
 
@@ -65,7 +65,7 @@ class RedisBatch(ABC):
         staged = StagedKeys(keys.prefix)
         published = _each(
             {
-                digest: _publication(staged.session(digest), keys.session(digest))
+                digest: _one_call((2, staged.session(digest), keys.session(digest)), PUBLISH)
                 for digest in digests
             }
         )
@@ -89,40 +89,30 @@ class RedisBatch(ABC):
         return {digest for digest, is_removed in removed.items() if is_removed}
 
 
-def _delete(key: bytes) -> Operation[None]:
-    yield [Call(("DEL", key))]
-
-
-def _publication(staged: bytes, session: bytes) -> Operation[bool]:
-    (is_there,) = yield [Call((2, staged, session), PUBLISH)]
-    return bool(is_there)
+def _one_call(args: Args, script: Script | None = None) -> Operation[Any]:
+    """Do one call and return its answer."""
+    (answer,) = yield [Call(args, script)]
+    return answer
 
 
 def _each(operations: Mapping[str, Operation[T]]) -> dict[str, T]:
-    """Do operations side by side and return their results, by their digests."""
+    """Do operations side by side and return their results by digest."""
     return dict(zip(operations, drive(together(list(operations.values()))), strict=True))
 
 
 def together(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
-    """Do operations side by side: what each asks for next shares a round trip."""
+    """Do operations side by side: their next calls share a round trip."""
     results: dict[int, T] = {}
     answers: dict[int, Any] = dict.fromkeys(range(len(operations)))
     while answers:
         asked: dict[int, Sequence[Call]] = {}
         for place, given in answers.items():
-            step = _next_step(operations[place], given)
-            if isinstance(step, StopIteration):
-                results[place] = step.value
-            else:
-                asked[place] = step
+            operation = operations[place]
+            try:
+                asked[place] = operation.send(given)
+            except StopIteration as done:
+                results[place] = done.value
         if asked:
             all_answers = iter((yield [call for calls in asked.values() for call in calls]))
         answers = {n: list(islice(all_answers, len(calls))) for n, calls in asked.items()}
     return [results[place] for place in range(len(operations))]
-
-
-def _next_step(operation: Operation[T], answers: Any) -> Sequence[Call] | StopIteration:
-    try:
-        return operation.send(answers)
-    except StopIteration as done:
-        return done

@@ -1,8 +1,8 @@
-"""Talking to Redis: one client a process, and on the async path one for each event loop.
+"""Calls to Redis: a process has one client, and each event loop has one async client.
 
-A call that is cut off by a broken connection is tried once more, on another connection: everything
-that is sent can be done twice with the same outcome. A call that is not answered in time is not
-tried again, so that nothing waits for longer than the timeouts of the URL say.
+If a connection breaks during a call, the call is repeated once on another connection. All calls
+can be done twice with the same outcome. A call that times out is not repeated, so nothing waits
+longer than the timeouts in the URL.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ except ModuleNotFoundError as error:
         "`pip install 'dirigible-session[redis]'`."
     ) from error
 
-#: Of one client: how many calls of an event loop are under way at once; the others wait.
+#: Calls that an event loop makes at the same time with one client; further calls wait.
 CONCURRENCY = 100
-#: How many keys the server looks at for one answer.
+#: Keys that the server looks at for one answer to SCAN.
 SCAN_COUNT = 500
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ _KEEPERS = "_dirigible_session_redis"
 
 
 def target() -> Target:
-    """Return what the settings name; ImproperlyConfigured if they name nothing."""
+    """Return the server or cluster in the settings; ImproperlyConfigured if they are wrong."""
     try:
         return parse(conf.redis_url, conf.redis_password, conf.redis_client)
     except ValueError as problem:
@@ -63,7 +63,7 @@ def target() -> Target:
 
 
 def drive(operation: Operation[T]) -> T:
-    """Do what an operation asks for, and return its result; StoreUnavailable if that can't be."""
+    """Do the calls of an operation and return its result; StoreUnavailable if a call fails."""
     client = clients.of_process()
     try:
         calls = next(operation)
@@ -87,12 +87,12 @@ async def adrive(operation: Operation[T]) -> T:
 
 
 def _probe(where: Target) -> Command:
-    """Return a write that changes nothing, on a key of ours that is never there."""
+    """Return a write that changes nothing, on a key that never exists."""
     return Command(("HDEL", where.keys.session(""), "-"))
 
 
 def _lost_scripts(answers: Sequence[Any]) -> list[int]:
-    """Return the places of scripts that the server has lost; raise any other refusal."""
+    """Return the positions of scripts unknown to the server; raise any other error."""
     lost = []
     for place, answer in enumerate(answers):
         if isinstance(answer, NoScriptError):
@@ -103,7 +103,7 @@ def _lost_scripts(answers: Sequence[Any]) -> list[int]:
 
 
 class Client:
-    """What sync code asks; safe to share between threads, and to use after a fork."""
+    """The client for sync code. Threads may share it, and it works after a fork."""
 
     def __init__(self, where: Target) -> None:
         self.where = where
@@ -116,9 +116,9 @@ class Client:
 
     @property
     def library(self) -> Library:
-        """The calls that go through a client of redis-py, which is made when it is needed.
+        """The calls through a client of redis-py, which is made at first use.
 
-        One of a cluster looks for the nodes then.
+        To make the client of a cluster takes calls to its nodes.
         """
         if self._library is None:
             with self._lock:
@@ -133,10 +133,10 @@ class Client:
         return self.library.client
 
     def run(self, calls: Sequence[Call]) -> list[Any]:
-        """Do the calls and return their answers; StoreUnavailable if that is impossible.
+        """Do the calls in order, in one round trip, and return their answers.
 
-        One round trip, and in this order; on a cluster, where they may go to several nodes, one
-        for each call, or for each node where they are :class:`Unordered`.
+        On a cluster, each call takes a round trip; :class:`Unordered` calls take one for each node.
+        StoreUnavailable if a call fails.
         """
         if not calls:
             return []
@@ -148,8 +148,7 @@ class Client:
             except Failure as error:
                 if not is_worth_a_retry(error):
                     raise
-            # The other connections are as broken as this one, and the name may stand for another
-            # server by now.
+            # The other free connections are likely broken too, or lead to a former primary.
             sender.disconnect()
             return self._run(sender, calls, again=True)
         except Failure as error:
@@ -177,14 +176,14 @@ class Client:
             made.close()
 
     def scan(self, match: bytes, kind: str) -> Iterator[bytes]:
-        """Walk the keys of a kind (``hash``, ``zset``) on all nodes; one may come twice."""
+        """Walk the keys of a kind (``hash``, ``zset``) on all nodes; a key may come twice."""
         with explained(self.where):
             yield from self.redis.scan_iter(match=match, count=SCAN_COUNT, _type=kind)
 
     def scan_page(self, place: str, match: bytes, kind: str) -> tuple[str, list[bytes]]:
-        """Return one answer of SCAN, and the place where the next one goes on; "" after the last.
+        """Return the place to continue from, "" after the last page, and one page of keys.
 
-        ``place``: "" for the first; else a node, by its name, and the cursor there.
+        A place is "" for the first page, a cursor, or on a cluster the name of a node and a cursor.
         """
         with explained(self.where):
             client = self.redis
@@ -194,7 +193,7 @@ class Client:
                 return (str(cursor) if cursor else ""), found
             name, _, cursor = place.partition(" ")
             nodes = {node.name: node for node in client.get_primaries()}
-            # Where that node has left the cluster, the next one is begun with.
+            # If that node has left the cluster, start with the next node.
             name, *others = [n for n in sorted(nodes) if n >= name]
             start = int(cursor or 0) if place.startswith(f"{name} ") else 0
             cursors, found = client.scan(start, target_nodes=nodes[name], **options)
@@ -204,14 +203,14 @@ class Client:
             return (f"{others[0]} 0" if others else ""), found
 
     def scan_index(self, key: bytes) -> Iterator[bytes]:
-        """Walk the members of a sorted set; one may come twice."""
+        """Walk the members of a sorted set; a member may come twice."""
         with explained(self.where):
             for member, _ in self.redis.zscan_iter(key, count=SCAN_COUNT):
                 yield member
 
 
 class AsyncClient:
-    """What the async code of one event loop asks."""
+    """Async twin of :class:`Client`, for the tasks of one event loop."""
 
     def __init__(self, where: Target) -> None:
         self.where = where
@@ -226,7 +225,7 @@ class AsyncClient:
 
     @property
     def library(self) -> AsyncLibrary:
-        """The calls that go through a client of redis-py, which is made when it is needed."""
+        """The calls through a client of redis-py, which is made at first use."""
         if self._library is None:
             client = make_client(self.where, self._pool, is_async=True)
             self._library = AsyncLibrary(client, _probe(self.where), self.where)
@@ -239,7 +238,11 @@ class AsyncClient:
         await self._wait_for_turn()
         try:
             if not self._is_started:
-                await self._find_nodes()
+                # If several tasks find the nodes, they close the connections of each other.
+                async with self._start:
+                    if not self._is_started:
+                        await self.library.client.initialize()
+                        self._is_started = True
             is_direct = self._wire is not None and not is_instrumented_async()
             sender: Any = self._wire if is_direct else self.library
             try:
@@ -265,13 +268,6 @@ class AsyncClient:
             _lost_scripts(answers)
         return answers  # type: ignore[no-any-return]
 
-    async def _find_nodes(self) -> None:
-        # Tasks that find the nodes for themselves break off each other's connections.
-        async with self._start:
-            if not self._is_started:
-                await self.library.client.initialize()
-                self._is_started = True
-
     async def _wait_for_turn(self) -> None:
         if not self._turn.locked():
             await self._turn.acquire()
@@ -294,7 +290,7 @@ class AsyncClient:
 
 
 class Clients:
-    """The clients of this process, each made when it is first needed."""
+    """The clients of this process, each made at first use."""
 
     def __init__(self) -> None:
         self._of_process: dict[Target, Client] = {}
@@ -307,15 +303,15 @@ class Clients:
         return self._of_process.setdefault(where, Client(where)) if client is None else client
 
     def close(self) -> None:
-        """Close the clients for sync code; they are made anew when they are needed."""
+        """Close the clients for sync code; the next use makes new clients."""
         while self._of_process:
             self._of_process.popitem()[1].close()
 
     async def of_loop(self) -> AsyncClient:
         """Return the client of the running event loop.
 
-        The loop holds it, so it lives no longer than the loop. It is closed as asyncio closes
-        asynchronous generators: by ``asyncio.run`` and whatever else ends a loop in order.
+        The loop holds the client, so the client lives no longer than the loop. ``asyncio.run``
+        closes it, as it closes asynchronous generators.
         """
         where = target()
         keepers = vars(asyncio.get_running_loop()).setdefault(_KEEPERS, {})

@@ -1,7 +1,8 @@
-"""The clients of redis-py: what the settings stand for, or what the project's own function makes.
+"""The clients of redis-py, made from the settings or by the project's own function.
 
-They are used for a cluster, for clients of the project's own, and where redis-py is instrumented
-(by OpenTelemetry or Sentry, say): that patches methods, so the calls have to go through them.
+They are used for a cluster, for clients of the project, and if redis-py is instrumented, for
+example by OpenTelemetry or Sentry. Instrumentation patches their methods, so the calls have to go
+through them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from .url import Target
 from .wire import ASK_AGAIN
 
 CLIENT_SETTING = "DIRIGIBLE_SESSION_REDIS_CLIENT"
-#: Threads each hold a connection for the length of a call, and who starts threads counts them.
+#: No limit: a thread uses one connection at a time, and the project limits its threads.
 THREADS = 100_000
 #: Seconds after which the free connections of a pool of redis-py are closed.
 SHRINK = 60.0
@@ -66,7 +67,7 @@ def make_pool(where: Target, *, is_async: bool) -> Any:
 
 
 def _options(where: Target, *, is_async: bool) -> dict[str, Any]:
-    # A call that fails is tried again here, where it is known what that means.
+    # The engine repeats failed calls itself, since it knows which of them are safe to repeat.
     retry = (AsyncRetry if is_async else Retry)(NoBackoff(), 0)
     return {**where.options, "max_connections": THREADS, "retry": retry}
 
@@ -101,30 +102,26 @@ def _sentinels(pool: Any) -> list[Any]:
 
 
 def make_client(where: Target, pool: Any = None, *, is_async: bool) -> Any:
-    """Return a client of redis-py; the project's function makes it, if there is one.
+    """Return a client of redis-py, made by the project's function if the settings name one.
 
-    A sync client of a cluster looks for the nodes here. ``pool``: for a client of one server.
+    A sync client of a cluster connects to find the nodes. ``pool`` is for a client of one server.
     """
-    if where.factory is not None:
-        return _own_client(where.factory, is_async=is_async)
     module: Any = redis.asyncio if is_async else redis
-    if not where.is_cluster:
+    path = where.factory
+    if path is None and where.is_cluster:
+        cluster: Any = redis.asyncio.cluster if is_async else redis.cluster
+        return cluster.RedisCluster(
+            startup_nodes=[cluster.ClusterNode(*node) for node in where.nodes],
+            ssl=where.uses_tls,
+            **_options(where, is_async=is_async),
+        )
+    if path is None:
         return module.Redis(connection_pool=pool)
-    cluster: Any = redis.asyncio.cluster if is_async else redis.cluster
-    return cluster.RedisCluster(
-        startup_nodes=[cluster.ClusterNode(*node) for node in where.nodes],
-        ssl=where.uses_tls,
-        **_options(where, is_async=is_async),
-    )
-
-
-def _own_client(path: str, *, is_async: bool) -> Any:
     try:
         make = import_string(path)
     except (ImportError, AttributeError, TypeError) as error:
         raise ImproperlyConfigured(f"{CLIENT_SETTING} can't be imported: {error}") from error
     client = make(is_async=is_async)
-    module: Any = redis.asyncio if is_async else redis
     if not isinstance(client, (module.Redis, module.RedisCluster)):
         raise ImproperlyConfigured(
             f"{path}(is_async={is_async}) returned {type(client).__name__}, not a client of "
@@ -139,17 +136,17 @@ def _own_client(path: str, *, is_async: bool) -> Any:
 
 
 def is_cluster(client: Any) -> bool:
-    """Return whether a client of redis-py is one of a cluster."""
+    """Return whether a client of redis-py is for a cluster."""
     return isinstance(client, (redis.RedisCluster, redis.asyncio.RedisCluster))
 
 
 def own_method(kind: Any, name: str, neighbor: Any) -> Any:
     """Return a method of a class of redis-py; None if something has replaced it.
 
-    ``neighbor``: another function from the same file of redis-py.
+    ``neighbor`` is another function from the same file of redis-py.
     """
     method = getattr(kind, name)
-    # Not isinstance(): OpenTelemetry's wrappers pass for the functions that they wrap.
+    # OpenTelemetry's wrappers pass isinstance() for the functions they wrap.
     if type(method) is not FunctionType or type(neighbor) is not FunctionType:
         return None
     return method if method.__code__.co_filename == neighbor.__code__.co_filename else None
@@ -180,14 +177,14 @@ def is_instrumented_async() -> bool:
 
 
 class _Pace:
-    """What is done only now and then, since it costs something."""
+    """A clock for an expensive task."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._last = monotonic()
 
     def is_due(self) -> bool:
-        """Return whether so many seconds have passed since this was true."""
+        """Return whether the seconds have passed since this last returned True."""
         now = monotonic()
         if now - self._last < self._seconds:
             return False
@@ -200,16 +197,16 @@ class Library:
 
     def __init__(self, client: Any, probe: Command, where: Target) -> None:
         self.client = client
-        #: Several commands that are sent in one go may be done in any order.
+        #: A pipeline to a cluster goes to several nodes, in no order between them.
         self.keeps_no_order = is_cluster(client)
-        # A node of a cluster that becomes a replica says so by itself.
+        # redis-py itself follows the failover of a node.
         self._probe = None if is_cluster(client) else probe
         self._asking = _Pace(ASK_AGAIN)
-        # The connections of the project's own client are its own.
+        # A client made by the project has a pool of the project.
         self._shrinking = _Pace(SHRINK if where.factory is None else float("inf"))
 
     def send(self, commands: Sequence[Command], *, again: bool = False) -> list[Any]:
-        """Send commands and return their answers, what the server refuses included."""
+        """Send commands and return their answers; an error of the server is an answer."""
         if self._shrinking.is_due():
             self.disconnect()
         if self._probe is not None and not again and self._asking.is_due():
@@ -232,7 +229,7 @@ class Library:
         return answers
 
     def disconnect(self) -> None:
-        """Close the connections that are free; others are made when they are needed."""
+        """Close the free connections; redis-py opens new ones when it needs them."""
         client = self.client
         nodes = [n.redis_connection for n in client.get_nodes()] if is_cluster(client) else [client]
         for node in filter(None, nodes):
@@ -241,13 +238,13 @@ class Library:
     def close(self) -> None:
         """Close all connections."""
         if is_cluster(self.client):
-            # Its own close() leaves the connections of the nodes open.
+            # RedisCluster.close() leaves the connections of the nodes open.
             self.client.disconnect_connection_pools()
         self.client.close()
 
 
 class AsyncLibrary:
-    """The twin of :class:`Library` for the tasks of one event loop."""
+    """Async twin of :class:`Library`, for the tasks of one event loop."""
 
     def __init__(self, client: Any, probe: Command, where: Target) -> None:
         self.client = client
@@ -287,7 +284,7 @@ class AsyncLibrary:
         else:
             pools = [client.connection_pool._available_connections]
         for free in pools:
-            # redis-py would give them to other tasks while it closes them.
+            # redis-py's own method closes connections that other tasks have taken meanwhile.
             closing = [*free]
             free.clear()
             try:

@@ -1,4 +1,4 @@
-"""Looking at all sessions in Redis, and cleaning up after those that ended."""
+"""Walking all sessions in Redis, and removing sessions and index entries that are over."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from dirigible_session.backends.mapping import indexed_user
 from dirigible_session.handles import DIGEST_LENGTH
@@ -30,30 +30,30 @@ from .scripts import READ, Call, Unordered
 
 logger = logging.getLogger("dirigible_session")
 
-#: How many sessions are read at once, and how many bytes of them, unless one alone has more.
+#: The most sessions, and bytes of sessions, read at once. A larger session is read by itself.
 BATCH = 100
 READ_AT_ONCE = 4 * 2**20
 
-#: Whatever else is there is nobody's session.
+#: Other keys with the prefix do not belong to a session.
 _IS_DIGEST = re.compile(rb"[0-9a-f]{%d}" % DIGEST_LENGTH).fullmatch
 
 T = TypeVar("T")
 
 
 class RedisListing(ABC):
-    """What readers and ``clearsessions`` ask of the engine: sync only, in bounded memory."""
+    """The operations for readers and ``clearsessions``: sync only, in bounded memory."""
 
     @abstractmethod
     def _site(self) -> Site:
-        """Return what the operations of this store have in common."""
+        """Return the context of the operations of this store."""
 
     @classmethod
     def list_stored(cls, query: Query) -> Iterator[StoredSession]:
-        """Walk the stored sessions that ``query`` asks for.
+        """Walk the stored sessions that match ``query``.
 
-        By SCAN on all nodes, unless it names a digest or a user. Redis may give a session twice
-        if its keys are being moved about meanwhile. Of what is stored, no more than 4 MiB are held
-        in memory at once, or one session, if that is larger.
+        It uses SCAN on all nodes, unless the query names a digest or a user. Redis may return a
+        session twice if it moves keys during the walk. Memory holds at most 4 MiB of sessions at
+        once, or one larger session.
         """
         site = cls()._site()
         client = clients.of_process()
@@ -61,22 +61,25 @@ class RedisListing(ABC):
             query = replace(query, user_id=indexed_user(query.user_id))
         for positions in _positions(client, site, query):
             for stored, user in _read(client, site, [*positions]):
-                if _is_wanted(stored, user, query):
+                is_over = stored.expires is not None and stored.expires <= query.now
+                is_state = stored.data is None or is_over is (query.state == "expired")
+                is_user = query.user_id is None or user == query.user_id
+                if is_user and (is_state or query.state == "all"):
                     stored.position = positions[stored.digest]
                     yield stored
 
     @classmethod
     def end_stored(cls, digests: Sequence[str]) -> set[str]:
-        """Delete these sessions and return the digests of those that were still there."""
+        """Delete these sessions and return the digests of the sessions that still existed."""
         return drive(remove_all(cls()._site(), digests))
 
     @classmethod
     def clear_expired(cls) -> None:
-        """Delete what is over, and mend the index of sessions by user.
+        """Delete sessions that are over, and repair the index of sessions by user.
 
-        Redis deletes what expires by itself. What is left are sessions that are over by limits
-        that were lowered since, entries of the index whose session is gone, and sessions that the
-        index lost. What was found is logged.
+        Redis itself deletes sessions that expire. This deletes sessions that are over by limits
+        lowered since, removes index entries without a session, and adds sessions that the index
+        lost. It logs the counts.
         """
         site = cls()._site()
         client = clients.of_process()
@@ -98,10 +101,10 @@ def _batches(items: Iterable[T]) -> Iterator[list[T]]:
 
 
 def _positions(client: Client, site: Site, query: Query) -> Iterator[dict[str, str]]:
-    """Walk the digests that may be wanted, some at a time, each with its position.
+    """Walk the digests of sessions that may match, some at a time, each with its position.
 
-    Where they are known beforehand, a digest is its own position. Else it is the place in a SCAN
-    and, since an answer holds several, the digest, by which they are sorted.
+    If the query names the digests, a digest is its own position. Else a position is the place in a
+    SCAN, a slash and the digest; the digests of one answer are sorted.
     """
     digests = _named(client, site, query)
     if digests is not None:
@@ -126,7 +129,7 @@ def _positions(client: Client, site: Site, query: Query) -> Iterator[dict[str, s
 
 
 def _named(client: Client, site: Site, query: Query) -> set[str] | None:
-    """Return the digests that the query names or an index knows; None: no other than by a walk."""
+    """Return the digests that the query names or an index knows; None if it takes a walk."""
     if query.digests is not None:
         digests = set(query.digests)
     elif len(query.digest_prefix) == DIGEST_LENGTH:
@@ -141,7 +144,7 @@ def _named(client: Client, site: Site, query: Query) -> set[str] | None:
 
 
 def _scanned(start: bytes, keys: Iterable[bytes]) -> Iterator[str]:
-    """Give the digests of sessions among keys that begin with ``start``."""
+    """Walk the digests of sessions among keys that begin with ``start``."""
     for key in keys:
         if _IS_DIGEST(key[len(start) :]):
             yield key[len(start) :].decode()
@@ -157,39 +160,29 @@ def _read(
     now, share = time.time(), READ_AT_ONCE // len(digests)
     calls = Unordered(Call((1, site.keys.session(digest), share), READ) for digest in digests)
     answers = client.run(calls)
-    # Each is let go of before the next is parsed.
+    # Free the memory of each answer before the next is parsed.
     answers.reverse()
     for digest in digests:
         answer = answers.pop()
         if isinstance(answer, int):
-            # Larger than its share, so it is read by itself.
+            # The session is larger than its share.
             (answer,) = client.run([Call(("HGETALL", site.keys.session(digest)))])
         fields = record.fields_of(answer)
         stored = record.parse(record.as_listed(fields, now), site.end_of)
-        if stored is not None:
-            yield _record(digest, stored, record.size_of(fields)), stored.user
-
-
-def _record(digest: str, stored: StoredHash, size: int) -> StoredSession:
-    data: dict[str, Any] | None = None
-    error = stored.error
-    try:
-        data = stored.parsed()
-    except ValueError as problem:
-        error = error or record.damage(problem)
-    times = None if stored.error else stored.times
-    return StoredSession(digest, data, times, stored.expires, size, error)
-
-
-def _is_wanted(stored: StoredSession, user: str | None, query: Query) -> bool:
-    if query.user_id is not None and user != query.user_id:
-        return False
-    is_over = stored.expires is not None and stored.expires <= query.now
-    return query.state == "all" or stored.data is None or is_over is (query.state == "expired")
+        if stored is None:
+            continue
+        data, error = None, stored.error
+        try:
+            data = stored.parsed()
+        except ValueError as problem:
+            error = error or record.damage(problem)
+        times, size = None if stored.error else stored.times, record.size_of(fields)
+        found = StoredSession(digest, data, times, stored.expires, size, error)
+        yield found, stored.user
 
 
 def _clear_index(client: Client, site: Site) -> int:
-    """Remove the entries of sessions that are gone or another user's; return how many."""
+    """Remove index entries without a session of that user; return their number."""
     removed = 0
     for key in client.scan(_literal(site.keys.user("")) + b"*", "zset"):
         for members in _batches(client.scan_index(key)):
@@ -208,23 +201,34 @@ def _clear_index(client: Client, site: Site) -> int:
 
 
 def _clear_sessions(client: Client, site: Site) -> tuple[int, int]:
-    """Delete sessions that are over, and see that the index knows the others; return counts."""
+    """Delete sessions that are over, and add the others to the index; return both counts."""
     ended = added = 0
     start = site.keys.session("")
     for digests in _batches(_scanned(start, client.scan(_literal(start) + b"*", "hash"))):
         now = time.time()
         over: list[tuple[str, StoredHash]] = []
-        live: list[tuple[str, StoredHash]] = []
+        live: list[tuple[str, str, StoredHash]] = []
         for digest, head in _read_heads(client, site, digests):
-            is_over = head.expires is not None and head.expires <= now
-            (over if is_over else live).append((digest, head))
+            if head.expires is not None and head.expires <= now:
+                over.append((digest, head))
+            elif head.user is not None:
+                live.append((digest, head.user, head))
         ended += _end(client, site, over)
-        added += _list_anew(client, site, live, now)
+        known = client.run(
+            Unordered(Call(("ZSCORE", site.keys.user(user), digest)) for digest, user, _ in live)
+        )
+        lost = Unordered(
+            listed_call(site, digest, user, record.kept_until(head.expires, head.times), now)
+            for (digest, user, head), score in zip(live, known, strict=True)
+            if score is None
+        )
+        client.run(lost)
+        added += len(lost)
     return ended, added
 
 
 def _end(client: Client, site: Site, over: Sequence[tuple[str, StoredHash]]) -> int:
-    # Unless a visit came between.
+    # A session that was visited meanwhile stays.
     answers = client.run(Unordered(delete_call(site, digest, head) for digest, head in over))
     ended = [
         found for found, answer in zip(over, answers, strict=True) if ended_text(answer) is not None
@@ -239,26 +243,10 @@ def _end(client: Client, site: Site, over: Sequence[tuple[str, StoredHash]]) -> 
     return len(ended)
 
 
-def _list_anew(
-    client: Client, site: Site, live: Sequence[tuple[str, StoredHash]], now: float
-) -> int:
-    users = [(digest, head.user, head) for digest, head in live if head.user is not None]
-    known = client.run(
-        Unordered(Call(("ZSCORE", site.keys.user(user), digest)) for digest, user, _ in users)
-    )
-    calls = Unordered(
-        listed_call(site, digest, user, record.kept_until(head.expires, head.times), now)
-        for (digest, user, head), score in zip(users, known, strict=True)
-        if score is None
-    )
-    client.run(calls)
-    return len(calls)
-
-
 def _read_heads(
     client: Client, site: Site, digests: Sequence[str]
 ) -> Iterator[tuple[str, StoredHash]]:
-    """Read what tells whether sessions are over and whose they are, and no other attribute."""
+    """Read the fields for the end and the user of sessions, and no other attribute."""
     calls = Unordered(Call(("HMGET", site.keys.session(d), *record.HEAD)) for d in digests)
     now = time.time()
     for digest, values in zip(digests, client.run(calls), strict=True):

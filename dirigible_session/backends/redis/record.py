@@ -1,4 +1,4 @@
-"""A stored session and the fields of its hash: pure functions, see :mod:`.scripts`."""
+"""A stored session and the fields of its hash, as pure functions. See :mod:`.scripts`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Fields = Mapping[bytes, bytes]
 Pairs = list["bytes | str"]
 
 ATTRIBUTE = b"a:"
-#: Seconds after which a change of key has broken off if it has not got to its end.
+#: Seconds after which an unfinished change of key counts as broken off.
 HALF_DONE = 60
-#: Up to here Lua counts without rounding.
+#: Lua counts to this number without rounding.
 MOST_CHANGES = 2**52
 #: Longer names of attributes are not cached: visitors may choose them.
 LONGEST_KEPT_NAME = 100
 
-#: The fields that tell whose a session is and when it ends.
+#: The fields that determine the user and the end of a session.
 HEAD = (
     b"created",
     b"accessed",
@@ -51,18 +51,18 @@ UNLISTED: Listed = (0.0, None)
 
 @dataclass(eq=False, repr=False)
 class StoredHash:
-    """What Redis holds of one session."""
+    """A session as stored in Redis."""
 
     times: Times
     #: When the session ends, in seconds since the epoch; None: never.
     expires: float | None
-    #: The hash. Attributes are read from it when they are asked for.
+    #: The hash. Attributes are decoded on access.
     fields: Fields = field(default_factory=dict)
-    #: Version counter and highest place in use. Grows with every change of an attribute.
+    #: A version counter that grows with every change of an attribute, and the highest place.
     serial: int = 0
     #: The entry in the index as this process knows it.
     listed: Listed = UNLISTED
-    #: Why nothing can be decoded.
+    #: The reason if the hash can't be decoded.
     error: str = ""
 
     @cached_property
@@ -86,7 +86,7 @@ class StoredHash:
             return {}
 
     def text_of(self, name: str) -> str | None:
-        """Return the JSON text of one attribute, found without the others; None: there is none.
+        """Return the JSON text of one attribute, None if it is not set, without decoding others.
 
         ValueError if it can't be decoded.
         """
@@ -96,21 +96,21 @@ class StoredHash:
         return None if value is None else _place_and_text(value)[1]
 
     def parsed(self) -> dict[str, Any]:
-        """Return the attributes, parsed afresh; ValueError if they can't be decoded."""
+        """Return newly parsed attributes; ValueError if they can't be decoded."""
         texts = self._texts
-        # All in one go, since that is much faster than one by one.
+        # To parse them together is much faster.
         values = from_json("[" + ",".join(texts.values()) + "]")
         return dict(zip(texts, values, strict=True))
 
     @property
     def user(self) -> str | None:
-        """What the sessions of the user are indexed by; None if nobody is known to be logged in."""
+        """The index key of the user; None if no user is logged in, or the id is damaged."""
         return user_of(self.text_after(NO_CHANGE, SESSION_KEY))
 
     def text_after(self, delta: Delta, name: str) -> str | None:
-        """Return the JSON text of an attribute after a change, found without the others.
+        """Return the JSON text of an attribute after a change, without decoding others.
 
-        None where there is none, or it can't be decoded.
+        None if it is not set, or can't be decoded.
         """
         if delta.clears or name in delta.removed or name in delta.changed:
             return delta.changed.get(name)
@@ -126,7 +126,7 @@ class StoredHash:
         expires: float | None,
         listed: Listed,
     ) -> StoredHash:
-        """Return what Redis holds once a change is stored, as far as the request knows it."""
+        """Return the session after a change, without the changes of other requests."""
         fields = {} if delta.clears else dict(self.fields)
         for name in delta.removed:
             fields.pop(field_of(name), None)
@@ -141,7 +141,7 @@ class StoredHash:
         return StoredHash(times, expires, fields, serial, listed)
 
 
-#: What is stored of a session that is yet to be created.
+#: The stored session before its creation.
 NOTHING = StoredHash(Times(0.0, 0.0), None)
 
 
@@ -153,16 +153,13 @@ def _place_and_text(value: bytes) -> tuple[bytes, str]:
 
 
 def user_of(text: str | bytes | None) -> str | None:
-    """Return what a user's sessions are indexed by, given the JSON text of the user's id.
-
-    None if there is no text, or a damaged one.
-    """
+    """Return the index key of a user, whose id is a JSON text; None if it is missing or damaged."""
     if not text:
         return None
     try:
         return mapping.user_of({SESSION_KEY: from_json(text)})
     except ValueError:
-        # A reader of the session is told that it is damaged.
+        # Readers of the session report the damage.
         return None
 
 
@@ -172,7 +169,7 @@ def field_of(name: str) -> bytes:
 
 
 def _field(name: str) -> bytes:
-    # Any str can name one, half a surrogate pair too.
+    # The name may have a lone surrogate.
     return ATTRIBUTE + name.encode("utf-8", "surrogatepass")
 
 
@@ -185,23 +182,23 @@ def name_of(field: bytes) -> str:
 
 
 def fields_of(answer: Fields | list[bytes]) -> Fields:
-    """Return the fields of an answer, which may give them as one list."""
+    """Return the fields of an answer, which may be a list of names and values."""
     if isinstance(answer, list):
         return dict(zip(answer[::2], answer[1::2], strict=True))
     return answer
 
 
 def as_it_was(fields: Fields) -> Fields:
-    """Return the fields of a session as they were before a change of its key began."""
+    """Return the fields of a session before an unfinished change of its key."""
     left = fields.get(b"left")
     return fields if left is None or b"accessed" in fields else {**fields, b"accessed": left}
 
 
 def as_listed(fields: Fields, now: float) -> Fields:
-    """Return the fields as a reader of many takes them.
+    """Return the fields as readers of all sessions see them.
 
-    While the key of a session is being changed, the session is the one that has the new key. A
-    change that began long ago has broken off, and the session waits for its client.
+    During a change of key, readers see the session under its new key only. A change that began
+    long ago has broken off, and the session waits for its client under its old key.
     """
     try:
         is_broken_off = float(fields.get(b"moved_at", b"inf")) < now - HALF_DONE
@@ -211,12 +208,13 @@ def as_listed(fields: Fields, now: float) -> Fields:
 
 
 def parse(fields: Fields, end_of: EndOf) -> StoredHash | None:
-    """Return what a hash holds; None if it holds no session."""
+    """Return the session in a hash; None if the hash is not a session."""
     accessed = fields.get(b"accessed")
     if accessed is None:
         return None
     try:
         interval, authenticated = fields.get(b"interval"), fields.get(b"authenticated")
+        until, _, user_text = fields.get(b"listed", b"").partition(b" ")
         times = Times(
             _seconds(fields[b"created"]),
             _seconds(accessed),
@@ -228,7 +226,7 @@ def parse(fields: Fields, end_of: EndOf) -> StoredHash | None:
             None,
             fields,
             serial=_number(fields.get(b"serial", b"0"), MOST_CHANGES),
-            listed=_listed(fields.get(b"listed")),
+            listed=(float(until), user_text.decode()) if until else UNLISTED,
         )
         expiry = _expiry(stored.text_of(EXPIRY_KEY))
         if expiry:
@@ -253,20 +251,13 @@ def _number(value: bytes, largest: int) -> int:
     return number
 
 
-def _listed(value: bytes | None) -> Listed:
-    if value is None:
-        return UNLISTED
-    until, _, user_text = value.partition(b" ")
-    return float(until), user_text.decode()
-
-
 def damage(error: Exception) -> str:
-    """Return what to tell an operator: nothing that a visitor may have stored."""
+    """Return a message for the operator, without any data of the visitor."""
     return f"damaged: {type(error).__name__}"
 
 
 def size_of(fields: Fields) -> int:
-    """Return the bytes of all fields and values."""
+    """Return the size of all fields and values in bytes."""
     return sum(map(len, fields)) + sum(map(len, fields.values()))
 
 
@@ -280,25 +271,25 @@ def _expiry(text: str | None) -> dict[str, Any]:
 
 
 def kept_until(end: float | None, times: Times) -> float:
-    """Return until when Redis keeps a session: one that never ends, as long as its cookie."""
+    """Return the time until which Redis keeps a session. Without an end, its cookie decides."""
     return times.accessed + COOKIE_LIFETIME if end is None else end
 
 
 def listed_until(kept_until: float, now: float) -> float:
-    """Return until when the index names a session that Redis keeps until ``kept_until``.
+    """Return the time until which the index names a session that is kept until ``kept_until``.
 
-    A little longer, so that not every access has to be noted there.
+    It is a little later, so that not every access needs an update of the index.
     """
     return kept_until + max(0.0, kept_until - now) / LAG
 
 
 def is_listed_too_long(listed: float, kept_until: float, now: float) -> bool:
-    """Return whether the index would name a session for long after it is gone."""
+    """Return whether the index would name a session long after its end."""
     return listed - kept_until > 2 * (listed_until(kept_until, now) - kept_until) + 1
 
 
 def pairs_of(texts: Texts) -> Pairs:
-    """Return fields and values that store these attributes."""
+    """Return the fields and values for these attributes."""
     pairs: Pairs = []
     for name, text in texts.items():
         pairs += (field_of(name), text)

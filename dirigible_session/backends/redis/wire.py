@@ -1,11 +1,11 @@
-"""Connections to one server: a free one is taken, used and put back, and no more.
+"""Connections to one server: a call takes a free connection, uses it and puts it back.
 
-redis-py's own pool and client look after much that is not needed here (retries, hooks, push
-messages), at a price that is felt in a call as short as the load of a session.
+redis-py's own pool and client also do retries, hooks and push messages. The engine does not need
+them, and in a call as short as the load of a session their cost shows.
 
-Behind one name there may be another server after a failover, while the old primary lives on as a
-replica, and a process that only reads would not notice. So each connection asks now and then, in
-the same round trip, whether its server still takes writes, and raises ``ReadOnlyError`` if not.
+After a failover, a name may lead to another server while the old primary lives on as a replica. A
+process that only reads would not notice. So each connection asks now and then, in the same round
+trip, whether its server still takes writes, and raises ``ReadOnlyError`` if not.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ except ImportError:
 
 #: Seconds after which a connection asks again whether its server takes writes.
 ASK_AGAIN = 1.0
-#: Seconds after which a connection that nobody needed is closed.
+#: Seconds after which an unused connection is closed.
 IDLE = 10.0
 
 
 class Line:
-    """A connection, and when it was last used and last asked."""
+    """A connection, with the times of its last use and its last question."""
 
     __slots__ = ("asked", "connection", "used")
 
@@ -44,14 +44,14 @@ class Line:
 
 
 class _Lines:
-    """The free connections, and what is decided about them; all of it without waiting."""
+    """The free connections, and all decisions about them. Nothing here waits."""
 
-    #: One server does what it is sent one after the other.
+    #: A server executes the commands of a connection in order.
     keeps_no_order = False
 
     def __init__(self, pool: Any, probe: Command) -> None:
         """Make connections as the pool would; ``probe`` is a write that changes nothing."""
-        # Connections that sentinels manage need their pool, and hold it by a weak reference.
+        # Sentinel connections hold their pool by a weak reference.
         self._pool = pool
         self._probe = probe
         self._free: deque[Line] = deque()
@@ -73,23 +73,21 @@ class _Lines:
         if now - line.asked < ASK_AGAIN:
             return commands
         line.asked = now
-        # A second time, a replica is taken for what the settings name.
+        # If the second connection leads to a replica too, the settings name a replica.
         return commands if again else [*commands, self._probe]
 
     def _idle(self, free: deque[Line], now: float) -> Sequence[Line]:
-        """Take away the connections that nobody needed for a while."""
+        """Remove the connections that were not used for a while, and return them."""
         idle: list[Line] = []
-        try:
+        # Another thread may take the last connection in between.
+        with suppress(IndexError):
             while free[0].used < now - IDLE:
                 idle.append(free.popleft())
-        except IndexError:
-            # Another thread was faster to take one.
-            pass
         return idle
 
 
 def _without_probe(answers: list[Any], commands: Sequence[Command]) -> list[Any]:
-    """Return the answers to the commands; ReadOnlyError if the probe after them says so."""
+    """Return the answers to the commands; ReadOnlyError if the probe after them was refused."""
     if len(answers) > len(commands):
         refusal = answers.pop()
         if isinstance(refusal, ReadOnlyError):
@@ -98,10 +96,10 @@ def _without_probe(answers: list[Any], commands: Sequence[Command]) -> list[Any]
 
 
 class Wire(_Lines):
-    """Safe to share between threads; each has a connection to itself while it waits."""
+    """Connections for sync code, safe to share between threads."""
 
     def send(self, commands: Sequence[Command], *, again: bool = False) -> list[Any]:
-        """Send commands in one go and return their answers, what the server refuses included."""
+        """Send commands in one go and return their answers; an error of the server is an answer."""
         free = self._free
         line = self._take() or self._connected()
         connection = line.connection
@@ -110,7 +108,7 @@ class Wire(_Lines):
             connection.send_packed_command(packed(connection, sent))
             answers = _without_probe([_answer(connection) for _ in sent], commands)
         except BaseException:
-            # An answer may be under way that the next call would take for its own.
+            # The next call must not read a late answer to this one.
             connection.disconnect()
             raise
         if free is not self._free:
@@ -127,16 +125,16 @@ class Wire(_Lines):
         return line
 
     def disconnect(self) -> None:
-        """Close the connections that are free now, and the others once they are answered."""
+        """Close the free connections now, and the others as soon as they are answered."""
         left, self._free = self._free, deque()
+        # Another thread may take one in between.
         with suppress(IndexError):
             while True:
-                # Another thread may be about to take one.
                 left.pop().connection.disconnect()
 
 
 class AsyncWire(_Lines):
-    """The twin of :class:`Wire` for the tasks of one event loop."""
+    """Connections for the tasks of one event loop."""
 
     async def send(self, commands: Sequence[Command], *, again: bool = False) -> list[Any]:
         """Async twin of :meth:`Wire.send`."""
@@ -168,7 +166,7 @@ class AsyncWire(_Lines):
         return line
 
     async def disconnect(self, *, nowait: bool = True) -> None:
-        """Async twin of :meth:`Wire.disconnect`; at the end of a loop it waits for them."""
+        """Async twin of :meth:`Wire.disconnect`; without ``nowait``, wait until all are closed."""
         left, self._free = self._free, deque()
         while left:
             await left.pop().connection.disconnect(nowait=nowait)
@@ -182,6 +180,7 @@ def packed(connection: Any, commands: Sequence[Command]) -> Any:
     return [b"".join(map(pack_command, commands))]
 
 
+# Error reports show variables: an answer has no name until all of them have come.
 def _answer(connection: Any) -> Any:
     try:
         return connection.read_response()

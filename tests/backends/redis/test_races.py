@@ -309,7 +309,7 @@ def test_a_dict_that_rivals_change_without_end_is_a_conflict(
         return run(calls)
 
     monkeypatch.setattr(redis_server, "run", run_late)
-    with pytest.raises(SessionConflict, match="3 times"):
+    with pytest.raises(SessionConflict, match="3 tries"):
         session.save()
 
 
