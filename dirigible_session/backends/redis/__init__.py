@@ -1,12 +1,12 @@
-"""Sessions in Redis or Valkey, one server or a cluster: for sites of many machines.
+"""Sessions in Redis or Valkey, on a server or a cluster, for sites with many machines.
 
-A session is one hash, with a field for each attribute. A load is one round trip, and so is a save:
-a script that writes what changed, if the session is still there, and lets it expire when it ends.
-The contract is in ``backends.operations``, how sessions are stored in :mod:`.scripts`, where the
-server is found in :mod:`.url`.
+A session is a hash, with a field for each attribute. A load is one round trip, and so is a save. A
+save is a script: it writes the changes if the session still exists, and sets its expiry. See
+``backends.operations`` for the contract, :mod:`.scripts` for the storage and :mod:`.url` for the
+settings.
 
-Where Redis can't be reached or refuses to work, ``StoreUnavailable`` says why. A session that
-exists is never taken for one that is gone.
+If Redis can't be reached or refuses a call, ``StoreUnavailable`` says why. The engine never takes
+that for the end of a session.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What each operation of the Redis engine asks of the server, and what it makes of the answers.
+"""The operations of the Redis engine on a session.
 
-An operation is a generator: it yields the calls of one round trip and is sent their answers, so
-that the sync and the async path share every decision (:func:`.client.drive`).
+An operation is a generator. It yields the calls of one round trip and receives their answers, so
+sync and async code share all decisions, see :func:`.client.drive`.
 
 In a cluster, a session and the index of its user's sessions are on different nodes, so no call
-can write both. The index is written first: it may name a session that does not exist, which a
-reader finds out, but it names every session that does.
+can write both. The index is written first. It may name a session that does not exist, so readers
+check that, but it names every session that exists.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from .record import HALF_DONE, NOTHING, UNLISTED, EndOf, Listed, Pairs, StoredHa
 from .scripts import DELETE, FORGET, LIST, MOVE, PUT_BACK, SAVE, Call, Operation, Unordered
 from .url import Keys
 
-#: Milliseconds that the old key says where the session is now: longer than any request takes.
+#: Milliseconds for which the old key names the new digest. No request takes longer.
 MOVED = 3_600_000
-#: How often to try again where rivals are faster.
+#: Attempts while rivals are faster.
 TRIES = 50
-#: The fields of the times that a session need not have.
+#: The optional times of a session.
 OPTIONAL_TIMES = ("interval", "authenticated")
-#: Milliseconds without a limit: some three thousand years.
+#: Milliseconds for no limit: about three thousand years.
 FOR_GOOD = 10**14
 
 
 class Site(NamedTuple):
-    """What the operations of one store have in common."""
+    """The context of the operations of one store."""
 
     keys: Keys
     end_of: EndOf
-    #: Returns the interval of a session that has none of its own, in seconds.
+    #: Returns the default interval of a session in seconds.
     cookie_age: Callable[[], float]
     #: See ``EngineBase.grace``.
     grace: int
@@ -110,19 +110,19 @@ class Save:
 
 
 def read(site: Site, digest: str) -> Operation[StoredHash | None]:
-    """Read a session."""
+    """Return a session; None if it does not exist."""
     key = site.keys.session(digest)
     (answer,) = yield [Call(("HGETALL", key))]
     fields = record.fields_of(answer)
     if b"left" in fields:
-        # A change of key is under way, or broke off: the client still has this key.
+        # A change of key is under way or broke off, so the client still has this key.
         (answer,) = yield [Call((1, key), PUT_BACK)]
         fields = record.fields_of(answer)
     return record.parse(fields, site.end_of)
 
 
 def read_moved(site: Site, digest: str, loaded: StoredData | None) -> Operation[StoredHash | None]:
-    """Read a session whose key other requests have changed, however often; None if it is gone."""
+    """Return a session after any number of changes of its key; None if it is gone."""
     for _ in range(TRIES):
         (answer,) = yield [Call(("HGETALL", site.keys.session(digest)))]
         fields = record.fields_of(answer)
@@ -134,18 +134,18 @@ def read_moved(site: Site, digest: str, loaded: StoredData | None) -> Operation[
 
 
 def has(site: Site, digest: str) -> Operation[bool]:
-    """Look whether a session is stored."""
+    """Return whether a session is stored."""
     (found,) = yield [Call(("HMGET", site.keys.session(digest), "accessed", "left"))]
     return any(found)
 
 
 def insert(site: Site, digest: str, texts: Texts, times: Times) -> Operation[StoredHash | None]:
-    """Store a new session; None if it is there."""
+    """Store a new session; None if it exists."""
     return (yield from _save(site, _creation(digest, texts, times)))
 
 
 def update(site: Site, digest: str, change: Change) -> Operation[StoredHash | None]:
-    """Lay a change over what is stored; None if it is not there."""
+    """Apply a change to a stored session; None if it does not exist."""
     if change.new_digest is not None:
         return (yield from _change_key(site, digest, change, change.new_digest))
     stored = NOTHING if change.loaded is None else cast("StoredHash", change.loaded)
@@ -168,7 +168,7 @@ def update(site: Site, digest: str, change: Change) -> Operation[StoredHash | No
 def replace_if(
     site: Site, digest: str, found: StoredData, texts: Texts, times: Times
 ) -> Operation[bool]:
-    """Put other attributes and times in the place of what was found; False if it has changed."""
+    """Replace the attributes and times of a session; False if it has changed."""
     save = _replacement(digest, texts, times)
     save.stored = cast("StoredHash", found)
     save.mode = f"if {save.stored.serial}"
@@ -176,16 +176,16 @@ def replace_if(
 
 
 def renew(site: Site, digest: str, loaded: StoredData, accessed: float) -> Operation[bool]:
-    """Record a later access, and nothing else; False if the session is not there."""
+    """Record a later access, and nothing else; False if the session does not exist."""
     times = replace(loaded.times, accessed=accessed)
     save = Save(digest, times, stored=cast("StoredHash", loaded))
     return (yield from _save(site, save)) is not None
 
 
 def remove(site: Site, digest: str, loaded: StoredData | None = None) -> Operation[bool]:
-    """Delete a session and its entry in the index; return whether it was there.
+    """Delete a session and its entry in the index; return whether it existed.
 
-    With ``loaded``, it is also deleted if its key was changed since.
+    With ``loaded``, also delete it if its key was changed since.
     """
     for _ in range(TRIES):
         (answer,) = yield [Call((1, site.keys.session(digest), "", ""), DELETE)]
@@ -202,7 +202,7 @@ def remove(site: Site, digest: str, loaded: StoredData | None = None) -> Operati
 
 
 def remove_if(site: Site, digest: str, found: StoredData) -> Operation[bool]:
-    """Delete a session and its entry in the index; False if it is no longer what was found."""
+    """Delete a session and its entry in the index; False if it has changed."""
     (answer,) = yield [delete_call(site, digest, cast("StoredHash", found))]
     user_text = ended_text(answer)
     yield from _unlist(site, digest, user_text)
@@ -210,9 +210,9 @@ def remove_if(site: Site, digest: str, found: StoredData) -> Operation[bool]:
 
 
 def remove_all(site: Site, digests: Sequence[str]) -> Operation[set[str]]:
-    """Delete sessions and their entries in the index; return the digests of those that were there.
+    """Delete sessions and their entries in the index; return the digests of the deleted sessions.
 
-    Where the connection breaks before the answer, nobody may be given a digest.
+    If a connection breaks before the answer, a deleted session may be missing from them.
     """
     once = dict.fromkeys(digests)
     answers = yield Unordered(
@@ -225,7 +225,7 @@ def remove_all(site: Site, digests: Sequence[str]) -> Operation[set[str]]:
 
 
 def ended_text(answer: Any) -> bytes | None:
-    """Return what DELETE tells of the user of a session that it deleted; None if it did not."""
+    """Return the user of a session that DELETE deleted, as JSON text; None if it deleted none."""
     return answer[1] if answer is not None and answer[0] else None
 
 
@@ -236,13 +236,12 @@ def _unlist(site: Site, digest: str, user_text: str | bytes | None) -> Operation
 
 
 def _change_key(site: Site, digest: str, change: Change, new: str) -> Operation[StoredHash | None]:
-    """Lay a change over what is stored and give it another digest; None if it is not there.
+    """Apply a change to a stored session and give it a new digest; None if it does not exist.
 
-    The session is stored under its new digest, for a minute, then taken away from the old one,
-    whose answer tells what rivals wrote until then. Only then is the new one kept for good, and
-    only the new digest is left of the old one. If this breaks off in between, a visitor who comes
-    with the old key puts the session back as it was, and the new one goes by itself. Whoever ends
-    the session meanwhile, under one digest or the other, has ended it.
+    The steps are: store the session under its new digest for a minute; take it away from the old
+    digest, which returns the changes of rivals; store both for good under the new digest; keep
+    only the new digest under the old. If this breaks off, the next request with the old key puts
+    the session back, and the copy expires. A rival may end the session under either digest.
     """
     creation = _creation(new, change.texts, change.times)
     creation.most = HALF_DONE * 1000
@@ -257,7 +256,7 @@ def _change_key(site: Site, digest: str, change: Change, new: str) -> Operation[
             break
         written = yield from _keep(site, new, change, written, moved)
         if written is None:
-            # It was ended under its new digest, by a reader who saw it there.
+            # A reader saw the session under its new digest and ended it.
             yield from remove(site, digest)
             return None
         (outcome,) = yield [Call((1, old_key, new, MOVED), FORGET)]
@@ -276,7 +275,7 @@ def _change_key(site: Site, digest: str, change: Change, new: str) -> Operation[
 def _keep(
     site: Site, new: str, change: Change, written: StoredHash, moved: StoredHash
 ) -> Operation[StoredHash | None]:
-    """Keep for good what has a new digest, with what rivals wrote under the old one."""
+    """Store a session under its new digest for good, with the changes of rivals."""
     texts, times = change.texts, change.times
     if not moved.error:
         before = moved.times if change.loaded is None else change.loaded.times
@@ -300,13 +299,13 @@ def _creation(digest: str, texts: Texts, times: Times) -> Save:
 def _replacement(digest: str, texts: Texts, times: Times) -> Save:
     save = _creation(digest, texts, times)
     save.mode, save.delta = "update", Delta(texts, clears=True)
-    # Set again by the save where they are needed.
+    # The save sets them again if needed.
     save.removed += (*OPTIONAL_TIMES, "until", "listed")
     return save
 
 
 def _save(site: Site, save: Save) -> Operation[StoredHash | None]:
-    """Save until no rival changes a dict of this save in between; None if it is not there."""
+    """Save, and try again if a rival has changed one of the dicts; None if it does not exist."""
     now = time.time()
     stored, delta = save.stored, save.delta
     old_user_text = stored.text_after(NO_CHANGE, SESSION_KEY)
@@ -323,7 +322,7 @@ def _save(site: Site, save: Save) -> Operation[StoredHash | None]:
             return stored.after(delta, save.times, end, listed)
         found = record.parse(record.fields_of(answer), site.end_of)
         save.theirs = {} if found is None else found.texts
-        # Error reports show variables.
+        # Error reports show the variables of a frame.
         del answer
     raise SessionConflict(TRIES)
 
@@ -336,7 +335,7 @@ def _list(
     until, known_user_text = UNLISTED if SESSION_KEY in save.delta.changed else save.stored.listed
     if user_text is None:
         if (until, known_user_text) != UNLISTED:
-            # Else a later login would be taken to be in the index already.
+            # After a later login, the field would hide that the index needs an entry.
             save.removed.append("listed")
         return [], UNLISTED
     is_known = user_text == known_user_text
@@ -352,9 +351,9 @@ def _list(
 def listed_call(
     site: Site, digest: str, user: str, until: float, now: float, *, again: bool = False
 ) -> Call:
-    """Return the call that notes in the index until when a session may live.
+    """Return the call that stores in the index the time until which a session may live.
 
-    ``again``: although a later time was noted before.
+    With ``again``, it replaces a later time too.
     """
     key = site.keys.user(user)
     return Call((1, key, repr(now), digest, repr(until), "1" if again else ""), LIST)
@@ -366,6 +365,6 @@ def unlisted_call(site: Site, digest: str, user: str) -> Call:
 
 
 def delete_call(site: Site, digest: str, found: StoredHash) -> Call:
-    """Return the call that deletes a session if it is still what was found."""
+    """Return the call that deletes a session if it has not changed."""
     key = site.keys.session(digest)
     return Call((1, key, found.serial, repr(found.times.accessed)), DELETE)

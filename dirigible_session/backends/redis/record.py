@@ -262,7 +262,7 @@ def size_of(fields: Fields) -> int:
 
 
 def end(expiry_text: str | None, times: Times, end_of: EndOf) -> float | None:
-    """Return when a session with this ``_session_expiry``, a JSON text, ends; None: never."""
+    """Return the end of a session with this JSON text as ``_session_expiry``; None: never."""
     return end_of(_expiry(expiry_text), times)
 
 

@@ -1,16 +1,16 @@
-"""What runs inside the Redis server: each script is atomic there, on the keys of one slot.
+"""The scripts that run inside the Redis server. Each is atomic, and uses the keys of one slot.
 
-A session is one hash. A field ``a:NAME`` is an attribute: its place in the order in which the
-attributes were first set, a space, its JSON text. The other fields are ours: ``created``,
-``accessed`` and ``authenticated`` (the last login, if there was one) in seconds since the epoch,
-``interval``, ``until`` (the end, if that is a fixed date), ``listed`` (until when the index of a
-user's sessions knows it, a space, the JSON text of that user's id), and ``serial``, which grows
-with every change and gives out the places. A session exists if ``accessed`` does. While its
-key is being changed, ``left`` takes the place of ``accessed``, with ``moved_to`` (the digest of the
-new key) and ``moved_at``. Once the key is changed, ``moved_to`` alone stays for a while.
+A session is a hash. A field ``a:NAME`` is an attribute: its place in the order of first setting, a
+space, its JSON text. The other fields are ``created``, ``accessed`` and ``authenticated`` (the last
+login, optional) in seconds since the epoch, ``interval``, ``until`` (the end, if it is a fixed
+date), ``listed`` (the time until which the index of a user's sessions names it, a space, the JSON
+text of the user's id), and ``serial``, which grows with every change and numbers the places. A
+session exists if it has ``accessed``. During a change of key, ``left`` replaces ``accessed``, with
+``moved_to`` (the digest of the new key) and ``moved_at``. After the change, only ``moved_to`` stays
+for a while.
 
-Each script can be run twice with the same outcome, since a connection that breaks does not tell
-whether the script ran. Only what DELETE returns differs: the second time, nothing was there.
+After a broken connection, it is unknown whether a script ran. So each script can run twice with
+the same outcome. Only DELETE returns another answer: the second time, the session is gone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Args = tuple[Any, ...]
 
 
 class Command(tuple[Any, ...]):
-    """A command as it is sent; in tracebacks it shows its name, and nothing that is stored."""
+    """A command to send. In tracebacks it shows its name, and no data."""
 
     __slots__ = ()
 
@@ -33,13 +33,13 @@ class Command(tuple[Any, ...]):
 
 
 class Script:
-    """A Lua script and the digest by which the server knows it."""
+    """A Lua script and its digest on the server."""
 
     __slots__ = ("sha", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
-        # The server's own name for a script, not a matter of security.
+        # The server names a script by its SHA-1.
         self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -48,11 +48,11 @@ class Call(NamedTuple):
 
     args: Args
     script: Script | None = None
-    #: What to send instead when the call is tried again; None: the same.
+    #: The arguments for a repeated call; None for the same arguments.
     args_again: Args | None = None
 
     def command(self, *, again: bool = False, by_text: bool = False) -> Command:
-        """Return what is sent: of a script its digest, or its text for a server that lost it."""
+        """Return the command; it names a script by its digest, or has its text (``by_text``)."""
         args = self.args_again if again and self.args_again is not None else self.args
         if self.script is None:
             return Command(args)
@@ -65,23 +65,23 @@ class Call(NamedTuple):
 
 
 class Unordered(list[Call]):
-    """Calls that do not depend on each other, so that the nodes of a cluster may take turns."""
+    """Calls in any order: on a cluster, each node gets all its calls in one round trip."""
 
 
-#: It yields the calls of one round trip, and is sent their answers.
+#: A generator that yields the calls of one round trip and receives their answers.
 Operation = Generator[Sequence[Call], list[Any], T]
 
 
-#: Create or change a session, record its access, and let it expire when it ends.
+#: Create or change a session, record its access, and set its expiry.
 #:
-#: KEYS: the session. ARGV: ``create``, ``again`` (create, where a first try may have done it),
-#: ``update``, ``mend`` (what is stored is damaged: nothing of it counts), or ``if`` and the serial
-#: that it must still have; now; last access; the interval of a session that has none of its own;
-#: the absolute timeout or ""; the milliseconds that it is kept at most, and those that it is kept
-#: once it is over; "1" if all attributes go first; how many fields to remove; how many to guard;
-#: the fields to remove; the fields to guard, each with the SHA-1 of the text that a dict in it must
-#: still have; then fields to set, each with its value. Returns 1; 0 if the session is (not) there;
-#: all fields with their values, and nothing is done, if a guarded one has another dict.
+#: KEYS: the session. ARGV: the mode, which is ``create``, ``again`` (create, but the first try may
+#: have succeeded), ``update``, ``mend`` (replace a damaged session), or ``if`` and the required
+#: serial; now; the last access; the default interval; the absolute timeout or ""; the longest time
+#: to keep the session, and the time to keep it after its end, in milliseconds; "1" to remove all
+#: attributes first; the number of fields to remove; the number of guards; the fields to remove; the
+#: guards, each a field and the SHA-1 that its text must have if it is a dict; the fields to set,
+#: each with its value. Returns 1; 0 if the session exists (to create it) or does not; all fields
+#: and values, without a change, if a guard fails.
 SAVE = Script("""\
 local key, mode, now, accessed = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local function head()
@@ -132,7 +132,7 @@ for i = guarded + 1, #ARGV, 2 do
     end
     value = kept .. ' ' .. value
   end
-  -- An entry in the index is no change of the session.
+  -- An entry in the index is not a change of the session.
   is_changed = is_changed or field ~= 'listed'
   is_other_head = is_other_head
     or field == 'created' or field == 'until' or field == 'a:_session_expiry'
@@ -144,7 +144,7 @@ if is_changed then
   sets[#sets + 1] = 'serial'
   sets[#sets + 1] = math.max(place, serial + 1)
 end
--- Lua takes some thousand arguments at once.
+-- Lua's limit is some thousand arguments.
 for i = 1, #sets, 2000 do
   redis.call('HSET', key, unpack(sets, i, math.min(i + 1999, #sets)))
 end
@@ -168,22 +168,21 @@ redis.call('PEXPIRE', key, string.format('%.0f', left))
 return 1
 """)
 
-#: Read a session for a reader of many.
+#: Read a session if it is not too large.
 #:
-#: KEYS: the session. ARGV: bytes. Returns all fields with their values, or the bytes that it takes,
-#: if these are more.
+#: KEYS: the session. ARGV: bytes. Returns all fields and values; or the size in bytes, if it is
+#: larger.
 READ = Script("""\
 local size = redis.call('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', '0')
 if size and size > tonumber(ARGV[1]) then return size end
 return redis.call('HGETALL', KEYS[1])
 """)
 
-#: Delete a session, if it is still as it was read.
+#: Delete a session if it has not changed.
 #:
-#: KEYS: the session. ARGV: the ``serial`` and the ``accessed`` that it must still have, "" for
-#: any. Returns 1 and the JSON text of the id of the session's user, "" if nobody was logged in; 0
-#: and the digest that the session has now, if its key was changed; and nil, if there is nothing or,
-#: with nothing deleted, if it is not as it was read.
+#: KEYS: the session. ARGV: the required ``serial`` and ``accessed``, "" for any. Returns 1 and the
+#: JSON text of the user's id, "" for an anonymous session; 0 and the new digest, if its key was
+#: changed; nil, without a deletion, if it has changed or does not exist.
 DELETE = Script("""\
 local found = redis.call('HMGET', KEYS[1],
   'accessed', 'left', 'serial', 'a:_auth_user_id', 'moved_to')
@@ -196,13 +195,12 @@ if not accessed then return nil end
 return {1, found[4] and string.match(found[4], '^%d+ (.*)$') or ''}
 """)
 
-#: Take a session away from its key, which changes: from now on it is not there any more.
+#: Begin a change of key: the session stops to exist under its old key.
 #:
-#: KEYS: the session. ARGV: the digest of its new key; now; the seconds after which the move of
-#: another request has broken off. What was stored is kept under the old key, in a shape that is not
-#: a session, until the request that changes the key calls FORGET. If it does not get there,
-#: PUT_BACK undoes this, whenever the client comes. Returns all fields with their values, none if
-#: the session is not there or another request is about to move it.
+#: KEYS: the session. ARGV: the digest of its new key; now; the seconds after which the change of
+#: another request counts as broken off. The data stays under the old key until FORGET. If the
+#: request does not call FORGET, PUT_BACK restores the session when its client comes. Returns all
+#: fields and values; nothing if the session does not exist or another request is changing its key.
 MOVE = Script("""\
 local found = redis.call('HMGET', KEYS[1], 'accessed', 'left', 'moved_to', 'moved_at')
 local accessed = found[1] or found[2]
@@ -213,9 +211,9 @@ redis.call('HDEL', KEYS[1], 'accessed')
 return redis.call('HGETALL', KEYS[1])
 """)
 
-#: Make a session again of what MOVE took away.
+#: Undo MOVE.
 #:
-#: KEYS: the session. Returns all fields with their values.
+#: KEYS: the session. Returns all fields and values.
 PUT_BACK = Script("""\
 local found = redis.call('HMGET', KEYS[1], 'accessed', 'left')
 if found[2] and not found[1] then
@@ -225,10 +223,10 @@ end
 return redis.call('HGETALL', KEYS[1])
 """)
 
-#: Delete what MOVE took away, and leave the digest that the session has now.
+#: Finish a change of key: replace the data under the old key with the new digest.
 #:
-#: KEYS: the session. ARGV: the digest of its new key; the milliseconds that this is kept. Returns
-#: 1; 0 if the session was put back meanwhile; -1 if it was ended.
+#: KEYS: the session. ARGV: the digest of its new key; the milliseconds to keep it. Returns 1; 0 if
+#: the session was put back meanwhile; -1 if it was ended.
 FORGET = Script("""\
 local found = redis.call('HMGET', KEYS[1], 'accessed', 'left', 'moved_to')
 if found[1] then return 0 end
@@ -241,11 +239,10 @@ end
 return 1
 """)
 
-#: Note in a user's index until when a session may live, and drop those that must be gone by now.
+#: Store in a user's index the time until which a session may live, and drop past sessions.
 #:
-#: KEYS: the index, a sorted set. ARGV: now; the session's digest; until when; "1" if it is known
-#: there for too long, else only a later time is noted. The index expires with the last of its
-#: sessions.
+#: KEYS: the index, a sorted set. ARGV: now; the session's digest; the time; "1" to replace a later
+#: time too. The index expires with the last of its sessions.
 LIST = Script("""\
 if ARGV[4] == '1' then
   redis.call('ZADD', KEYS[1], ARGV[3], ARGV[2])

@@ -1,10 +1,9 @@
-"""Where the Redis engine finds its server: what the settings say, parsed and checked.
+"""The settings of the Redis engine, parsed and checked.
 
-``redis://``, ``rediss://`` (TLS) and ``unix://`` name one server.
+``redis://``, ``rediss://`` (TLS) and ``unix://`` name a server.
 ``redis+cluster://host:port,host:port`` names some nodes of a cluster; the client asks them for the
-others. ``redis+sentinel://host:port,host:port/service/db`` names the sentinels that know the
-primary. Each of these can be written with ``valkey`` in place of ``redis``. Options follow as a
-query, see :data:`OPTIONS`.
+others. ``redis+sentinel://host:port,host:port/service/db`` names the sentinels of a primary.
+``valkey`` can replace ``redis`` in each. Options follow as a query, see :data:`OPTIONS`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ PASSWORD_SETTING = "DIRIGIBLE_SESSION_REDIS_PASSWORD"  # noqa: S105
 EXAMPLE = "redis://localhost:6379/0"
 CLUSTER = "+cluster"
 SENTINEL = "+sentinel"
-#: As redis-py names them; "valkey" may stand for "redis".
+#: The schemes as redis-py names them; "valkey" can replace "redis".
 SCHEMES = (
     *("redis", "rediss", "unix"),
     *("redis" + CLUSTER, "rediss" + CLUSTER),
@@ -29,7 +28,7 @@ DEFAULT_PORT = 6379
 SENTINEL_PORT = 26379
 DEFAULT_PREFIX = "dirigible:"
 
-#: Seconds. A page waits for its session, so nothing may wait for ever.
+#: Seconds. A page waits for its session, so each wait needs a limit.
 SOCKET_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 2.0
 
@@ -62,7 +61,7 @@ def _requirement(value: str) -> str:
     return value
 
 
-#: The options that a URL may carry, each with what reads it and what its value must be.
+#: The options in a URL, each with a function that reads its value and a description of its values.
 OPTIONS: dict[str, tuple[Any, str]] = {
     "prefix": (str, "a text"),
     "db": (_number, "a number"),
@@ -85,12 +84,12 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 
 
 class Keys:
-    """The names of the keys that are ours."""
+    """The names of the engine's keys."""
 
     __slots__ = ("_session", "_user", "prefix")
 
     def __init__(self, prefix: str) -> None:
-        #: What the name of every key begins with.
+        #: The beginning of the name of every key.
         self.prefix = prefix
         self._session = f"{prefix}session:".encode()
         self._user = f"{prefix}user:".encode()
@@ -106,46 +105,44 @@ class Keys:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """One server, one cluster, or what sentinels watch, and the keys that are ours there."""
+    """A server, a cluster, or a primary with sentinels, and the names of the engine's keys."""
 
     keys: Keys
-    #: How to name it in a message: without user and password.
+    #: Its name in messages, without user and password.
     shown: str
-    #: The function that makes the clients, if the project has one; the rest does not matter then.
+    #: The dotted path of the project's function for clients. Then the following is not used.
     factory: str | None = None
     #: Host and port of a server, of some nodes of a cluster, or of the sentinels.
     nodes: tuple[tuple[str, int], ...] = ()
-    #: The socket of a server that is reached by one.
+    #: The path of the server's Unix socket.
     path: str = ""
     is_cluster: bool = False
     #: The name by which the sentinels know the primary; "" without sentinels.
     service: str = ""
     uses_tls: bool = False
-    #: What a connection is made with, in redis-py's words. It may hold a password.
+    #: The arguments for a connection of redis-py. They may have a password.
     options: dict[str, Any] = field(default_factory=dict, repr=False)
-    #: What a connection to a sentinel is made with besides.
+    #: Further arguments for a connection to a sentinel.
     sentinel_options: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def is_one_server(self) -> bool:
-        """Whether it is one server at a time, to which connections are made here."""
+        """Whether the engine itself connects to it, which is then one server at a time."""
         return self.factory is None and not self.is_cluster
 
     @property
     def socket_timeout(self) -> float:
-        """The seconds that an answer may take."""
+        """The longest time to wait for an answer, in seconds."""
         return float(self.options.get("socket_timeout", SOCKET_TIMEOUT))
 
 
 def parse(url: object, password: object = None, factory: str | None = None) -> Target:
-    """Return what the settings name; ValueError, without any password, says what is wrong.
+    """Return the server or cluster in the settings; ValueError, without a password, if wrong.
 
-    A password that is not percent-encoded may be anywhere behind the scheme, so nothing of that is
-    quoted where it could be one. With a factory, the URL need not be set, and tells the prefix.
+    A password that is not percent-encoded may be anywhere after the scheme, so messages quote
+    nothing that could be a password. With a factory, the URL is optional: only its prefix is used.
     """
-    if url is None and factory is not None:
-        return _parse_factory(factory)
-    if not isinstance(url, str) or not url:
+    if (url is not None or factory is None) and (not isinstance(url, str) or not url):
         raise ValueError(f"it is {url!r}, not the URL of a Redis server")
     if password is not None and not isinstance(password, str):
         raise ValueError(f"{PASSWORD_SETTING} is not a str but {type(password).__name__}")
@@ -153,17 +150,13 @@ def parse(url: object, password: object = None, factory: str | None = None) -> T
 
 
 @lru_cache(maxsize=8)
-def _parse_factory(factory: str) -> Target:
-    return Target(Keys(DEFAULT_PREFIX), f"behind {factory}", factory)
-
-
-@lru_cache(maxsize=8)
-def _parse(url: str, password: str | None, factory: str | None) -> Target:
+def _parse(url: str | None, password: str | None, factory: str | None) -> Target:
+    if url is None:
+        return Target(Keys(DEFAULT_PREFIX), f"behind {factory}", factory)
     parts = _split(url)
-    given = _options(parts.query)
     kind = SENTINEL if parts.scheme.endswith(SENTINEL) else ""
     kind = CLUSTER if parts.scheme.endswith(CLUSTER) else kind
-    uses_tls = parts.scheme.startswith("rediss")
+    given = _options(parts, kind)
     is_socket = parts.scheme == "unix"
     keys = Keys(given.pop("prefix", DEFAULT_PREFIX))
     sentinel_options = {
@@ -171,7 +164,6 @@ def _parse(url: str, password: str | None, factory: str | None) -> Target:
         for name in ("username", "password")
         if f"sentinel_{name}" in given
     }
-    _check_options(parts, given, sentinel_options, kind)
     service, database = _service_and_database(parts, kind)
     if kind == CLUSTER and (database or given.get("db")):
         raise ValueError("a cluster has one database only, number 0")
@@ -180,14 +172,15 @@ def _parse(url: str, password: str | None, factory: str | None) -> Target:
     nodes = () if is_socket else tuple(_node(host, port) for host in hosts.split(","))
     if len(nodes) > 1 and not kind:
         raise ValueError(
-            f"it names several servers; the nodes of a cluster are named by {parts.scheme}"
-            f"{CLUSTER}://, sentinels by {parts.scheme}{SENTINEL}://"
+            f"it names several servers; for a cluster, begin it with {parts.scheme}{CLUSTER}://, "
+            f"for sentinels with {parts.scheme}{SENTINEL}://"
         )
     login = _login(credentials, given, password)
     options = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
     keepalive = {} if is_socket else {"socket_keepalive": True}
     in_path = {} if kind == CLUSTER else {"db": database}
-    shown = f"at {parts.scheme}://" + ",".join(map(_netloc, nodes)) + parts.path
+    hosts = ",".join(f"[{host}]:{n}" if ":" in host else f"{host}:{n}" for host, n in nodes)
+    shown = f"at {parts.scheme}://{hosts}{parts.path}"
     return Target(
         keys=keys,
         shown=shown if factory is None else f"behind {factory}",
@@ -196,7 +189,7 @@ def _parse(url: str, password: str | None, factory: str | None) -> Target:
         path=unquote(parts.path) if is_socket else "",
         is_cluster=kind == CLUSTER,
         service=service,
-        uses_tls=uses_tls,
+        uses_tls=parts.scheme.startswith("rediss"),
         options={**options, **keepalive, **in_path, **given, **login, "protocol": 2},
         sentinel_options=sentinel_options,
     )
@@ -204,7 +197,7 @@ def _parse(url: str, password: str | None, factory: str | None) -> Target:
 
 def _split(url: str) -> SplitResult:
     if any(map(str.isspace, url)):
-        raise ValueError("it has white space in it")
+        raise ValueError("it has white space")
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -217,42 +210,36 @@ def _split(url: str) -> SplitResult:
             + " (or valkey in place of redis)"
         )
     if "#" in url:
-        raise ValueError("it has a '#' in it; in a password, that is written %23")
+        raise ValueError("it has a '#'; in a password, write %23")
     if "@" in parts.path + parts.query:
         raise ValueError(
-            "it has an '@' behind the host; in a password, '/' is written %2F, '?' %3F, and '@' %40"
+            "it has an '@' after the host; in a password, write %2F for '/', %3F for '?' and %40 "
+            "for '@'"
         )
     return parts._replace(scheme=scheme)
 
 
-def _options(query: str) -> dict[str, Any]:
+def _options(parts: SplitResult, kind: str) -> dict[str, Any]:
     options = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in OPTIONS:
             raise ValueError(
                 f"it has the option {name!r}; the options are " + ", ".join(sorted(OPTIONS))
             )
+        if name.startswith("sentinel_") and kind != SENTINEL:
+            raise ValueError(f"its options for sentinels need a scheme with {SENTINEL}")
+        if name.startswith("ssl_") and not parts.scheme.startswith("rediss"):
+            raise ValueError(f"its option {name!r} needs TLS; the scheme for TLS is rediss://")
+        if name == "socket_keepalive" and parts.scheme == "unix":
+            raise ValueError("its option 'socket_keepalive' is not for a Unix socket")
+        if name == "ssl_ca_path" and kind == CLUSTER:
+            raise ValueError("its option 'ssl_ca_path' is not for a cluster; use 'ssl_ca_certs'")
         read, expected = OPTIONS[name]
         try:
             options[name] = read(value)
         except ValueError:
             raise ValueError(f"its option {name!r} must be {expected}, not {value!r}") from None
     return options
-
-
-def _check_options(
-    parts: SplitResult, given: dict[str, Any], for_sentinels: dict[str, Any], kind: str
-) -> None:
-    """Raise ValueError for an option that this kind of server has no use for."""
-    if for_sentinels and kind != SENTINEL:
-        raise ValueError(f"its options for sentinels need a scheme with {SENTINEL}")
-    for name in given:
-        if name.startswith("ssl_") and not parts.scheme.startswith("rediss"):
-            raise ValueError(f"its option {name!r} needs TLS, which rediss:// stands for")
-        if name == "socket_keepalive" and parts.scheme == "unix":
-            raise ValueError("its option 'socket_keepalive' is not for a socket in a file system")
-        if name == "ssl_ca_path" and kind == CLUSTER:
-            raise ValueError("its option 'ssl_ca_path' is not for a cluster; ssl_ca_certs is")
 
 
 def _service_and_database(parts: SplitResult, kind: str) -> tuple[str, int]:
@@ -296,8 +283,3 @@ def _node(host: str, default_port: int) -> tuple[str, int]:
     if not parts.hostname:
         raise ValueError(f"it names no host, as {EXAMPLE} does")
     return parts.hostname, port
-
-
-def _netloc(node: tuple[str, int]) -> str:
-    host, port = node
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

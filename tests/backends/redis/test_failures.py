@@ -484,7 +484,9 @@ class TestAConnectionThatBreaks:
         monkeypatch.undo()
 
 
-def test_the_async_clients_need_no_loop_that_lives_on(server: Server) -> None:
+def test_the_async_clients_need_no_loop_that_lives_on(server: Server, settings: Any) -> None:
+    # Without the short timeouts, since each loop connects anew.
+    settings.DIRIGIBLE_SESSION_REDIS_URL = server.url
     key = new(a=1)
 
     async def read() -> Any:
