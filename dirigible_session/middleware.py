@@ -312,8 +312,8 @@ def _is_to_be_saved(visit: Visit, response: HttpResponseBase) -> bool:
 
 
 def _leave_cookie(session: Any, response: HttpResponseBase) -> None:
-    """Make SessionMiddleware neither save the session nor send its cookie."""
-    if session.modified or settings.SESSION_SAVE_EVERY_REQUEST:
+    """Make SessionMiddleware send no cookie where it would although nothing is modified."""
+    if settings.SESSION_SAVE_EVERY_REQUEST:
         if session.accessed:
             patch_vary_headers(response, ("Cookie",))
         # Django's middleware ignores an object without this attribute.
