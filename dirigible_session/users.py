@@ -94,7 +94,7 @@ def end_session(user: Any, handle: str) -> bool:
     user_id = _user_id(user)
     if user_id is None:
         return False
-    inspector = Inspector()
+    inspector = _inspector()
     named = _named(_stored(inspector, user_id), handle)
     return bool(named and _end(inspector, named, Reason.OPERATOR))
 
@@ -131,7 +131,7 @@ def _end_sessions(user: Any, keep_current: bool, function: str) -> int:
 
 
 def _end_all(user_id: str, reason: Reason, keep: str | None = None) -> int:
-    inspector = Inspector()
+    inspector = _inspector()
     live = 0
     for _ in range(TRIES):
         # Expired sessions too, since a request in progress may still renew one.
@@ -159,6 +159,12 @@ def _end(
             ids.log_out(visit.request)
         visit.notify()
     return ended + current
+
+
+def _inspector() -> Inspector:
+    """Return what ends sessions in the current request, if any, which signals then carry."""
+    request = context.require("end_sessions").request if context.is_current() else None
+    return Inspector(request=request)
 
 
 def _current() -> tuple[Visit | None, str | None]:
@@ -220,7 +226,7 @@ def _recency(stored: StoredSession) -> tuple[float, float, str]:
 # DIRIGIBLE_SESSION_MAX_PER_USER
 
 
-def limit_sessions(session: Any, **kwargs: Any) -> None:
+def limit_sessions(session: Any, request: Any, **kwargs: Any) -> None:
     """End the least recently accessed sessions of a user who has too many after a login.
 
     Receives ``login_stored``. Simultaneous logins each do this after storing their session, so the
@@ -241,7 +247,7 @@ def limit_sessions(session: Any, **kwargs: Any) -> None:
         is_login = digest == session.digest or authenticated > began
         return is_login, accessed, authenticated, digest
 
-    inspector = Inspector()
+    inspector = Inspector(request=request)
     stored = sorted(_stored(inspector, user_id, state="active"), key=rank, reverse=True)
     inspector.end(stored[most:], reason=Reason.LIMIT)
 

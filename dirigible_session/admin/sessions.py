@@ -217,7 +217,7 @@ class SessionAdmin(Base):
             self.message_user(request, text, messages.WARNING)
             return HttpResponseRedirect(request.get_full_path())
         is_confirmed = "post" in request.POST
-        inspector = Inspector()
+        inspector = Inspector(request=request)
         records: dict[str, SessionRecord] = {}
         # First from their page of the list on, then from the beginning.
         starts = dict.fromkeys((request.GET.get("after") or None, None))
@@ -303,7 +303,7 @@ class SessionAdmin(Base):
                 **(extra_context or {}),
             )
         with self._logging(request) as ended:
-            Inspector().end_page(
+            Inspector(request=request).end_page(
                 Selection(state="all", digests=(record.digest,)),
                 after=request.GET.get("after"),
                 limit=1,
@@ -357,7 +357,7 @@ class SessionAdmin(Base):
             return HttpResponseRedirect(self._address("changelist"))
         if "post" not in request.POST:
             return self.asked_of_users(request, user_ids)
-        inspector = Inspector()
+        inspector = Inspector(request=request)
         end = time.monotonic() + self.seconds
         after = request.POST.get("after") or None
         ended_before, read = _number(request.POST.get("ended")), _number(request.POST.get("read"))

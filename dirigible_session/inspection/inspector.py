@@ -32,6 +32,7 @@ from .users import Usernames
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
+    from django.http import HttpRequest
 
 #: So many sessions, or so many bytes of them as stored, are named or ended together.
 BATCH = 200
@@ -117,13 +118,16 @@ class Inspector:
     raises StoreFailed if the store does not answer.
     """
 
-    def __init__(self, engine: str | None = None) -> None:
+    def __init__(self, engine: str | None = None, *, request: HttpRequest | None = None) -> None:
         """Open an engine, SESSION_ENGINE by default.
+
+        ``request`` is the one, if any, that signals carry of the sessions that are ended.
 
         UnknownEngine if the path is not that of an engine, NotListable if its sessions can't be
         listed, StoreFailed if its store can't be opened.
         """
         self.store_class: Any = store_class_of(engine)
+        self._request = request
         self._what = f"The store of {self.store_class.__module__}"
         with opening_errors_as(self._what):
             self._reader = reader_of(self.store_class)
@@ -349,7 +353,7 @@ class Inspector:
         session: SessionBase = self.store_class(stored.session_key)
         # The data that was read before it was deleted.
         vars(session)["_session_cache"] = dict(stored.data or {})
-        outbox = signals.Outbox(session, None)
+        outbox = signals.Outbox(session, self._request)
         outbox.note(
             signals.session_invalidated,
             handle=stored.digest[: handles.HANDLE_LENGTH],

@@ -259,6 +259,7 @@ def test_one_is_ended_after_a_question(any_engine, store, pages, receive):
     assert not session.exists(session.session_key)
     ((_, named),) = heard
     assert (named["handle"], named["reason"]) == (digest[:12], Reason.OPERATOR)
+    assert named["request"].path.endswith(f"{digest}/delete/")
     entry = LogEntry.objects.get()
     assert (entry.object_id, entry.object_repr) == (digest[:12], digest[:12])
     assert entry.is_deletion()
@@ -280,10 +281,12 @@ def test_those_selected_are_ended_after_a_question(any_engine, store, pages, rec
     assert handle_of(sessions[2]) in handles_on(page)
     assert handle_of(sessions[0]) not in handles_on(page)
     assert [named["handle"] for _, named in heard] == [handle_of(sessions[0])]
+    assert heard[0][1]["request"].POST["action"] == "delete_selected"
     assert LogEntry.objects.get().object_repr == handle_of(sessions[0])
 
 
-def test_all_of_a_user_are_ended(any_engine, store, user, pages):
+def test_all_of_a_user_are_ended(any_engine, store, user, pages, receive):
+    heard = receive(session_invalidated)
     hers = [store({"_auth_user_id": str(user.pk)}, n=n) for n in range(3)]
     other = store(n=4)
     question = pages.get("end/", user=str(user.pk))
@@ -293,6 +296,7 @@ def test_all_of_a_user_are_ended(any_engine, store, user, pages):
     assert not any(session.exists(session.session_key) for session in hers)
     assert other.exists(other.session_key)
     assert {entry.object_repr for entry in LogEntry.objects.all()} == set(map(handle_of, hers))
+    assert {named["request"].POST["user"] for _, named in heard} == {str(user.pk)}
 
 
 def test_users_have_an_action_that_ends_their_sessions(any_engine, store, user, pages):

@@ -198,6 +198,17 @@ class TestEndSessions:
             for number, visitor in enumerate(hers)
         ]
 
+    def test_tells_of_the_request_in_which_it_is_called(self, site, ada, receive):
+        here, *_ = (site.log_in(ada) for _ in range(2))
+        received = receive(session_invalidated)
+        assert site.call_in(here, "end_sessions") == 2
+        assert [named["request"] for _, named in received] == [here.request] * 2
+        here, there = site.log_in(ada), site.log_in(ada)
+        site.call_in(here, "end_session", handle(there.session_key))
+        assert received[-1][1]["request"] is here.request
+        site.call("end_sessions", ada)
+        assert received[-1][1]["request"] is None
+
 
 class TestARivalBetween:
     """What others do after the sessions were listed, and before they are ended."""

@@ -89,9 +89,10 @@ class TestALogin:
         ended = handles_of(first)
         site.log_in(ada)
         assert not received
-        site.log_in(ada)
+        last = site.log_in(ada)
         ((_, named),) = received
         assert {named["handle"]} == ended
+        assert named["request"] is last.request
         assert (named["reason"], named["user_id"]) == (Reason.LIMIT, str(ada.pk))
         assert named["session"]["_auth_user_id"] == str(ada.pk)
 

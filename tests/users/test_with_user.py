@@ -58,10 +58,12 @@ class TestADeletedUser:
         get_user_model().objects.filter(pk=pk).delete()
         assert (len(sessions_of(pk)), len(sessions_of(bob))) == (0, 1)
 
-    def test_by_way_of_the_admin_has_none(self, pk, admin):
+    def test_by_way_of_the_admin_has_none(self, pk, admin, receive):
+        received = receive(session_invalidated)
         address = reverse("admin:auth_user_delete", args=[pk])
         assert admin.post(address, {"post": "yes"}).status_code == 302
         assert sessions_of(pk) == []
+        assert {named["request"].path for _, named in received} == {address}
 
     def test_is_told_as_the_reason(self, ada, pk, receive):
         received = receive(session_invalidated)
