@@ -35,6 +35,7 @@ CONTENDERS = {
     "dump": "sessions_dump --state all --format jsonl",
 }
 CHUNK = 1000
+USERS = 5000
 
 
 def set_up(database: str) -> None:
@@ -59,12 +60,14 @@ def set_up(database: str) -> None:
 
 def store(count: int) -> None:
     """Store so many sessions, with a user and a few attributes each."""
+    from django.contrib.auth.models import User
     from django.contrib.sessions.backends.db import SessionStore
     from django.contrib.sessions.models import Session
     from django.core.management import call_command
     from django.utils import timezone
 
     call_command("migrate", verbosity=0)
+    User.objects.bulk_create(User(pk=pk, username=f"user{pk}") for pk in range(1, USERS + 1))
     numbers = random.Random(7)
     encode = SessionStore().encode
     expires = timezone.now() + timedelta(days=14)
@@ -73,7 +76,7 @@ def store(count: int) -> None:
         for number in range(count):
             now = time.time()
             data = {
-                "_auth_user_id": str(number % 5000),
+                "_auth_user_id": str(number % USERS + 1),
                 "_auth_user_backend": "django.contrib.auth.backends.ModelBackend",
                 "_auth_user_hash": f"{numbers.getrandbits(256):064x}",
                 "_dirigible": {"created": now - 3600, "accessed": now},

@@ -34,9 +34,12 @@ if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
     from django.http import HttpRequest
 
-#: So many sessions, or so many bytes of them as stored, are named or ended together.
+#: The most sessions that are ended together, and bytes of them as stored.
 BATCH = 200
 BATCH_BYTES = 1_000_000
+#: The most sessions whose usernames are looked up together. With more of them in memory, Python's
+#: garbage collector takes a fifth of the time.
+NAMED = 50
 
 Watch = Callable[[Iterable[Any]], Iterable[Any]]
 OnEnd = Callable[[StoredSession], object]
@@ -113,7 +116,7 @@ class Inspector:
     """The stored sessions of one engine.
 
     Memory is bounded by what the reader of the engine has in memory at a time (see the readers)
-    and one batch of records (200, or one megabyte as stored), however many sessions there are.
+    and one batch of sessions (200, or one megabyte as stored), however many sessions there are.
     Sessions that are stored or ended during a walk may be missing from it or not. Every method
     raises StoreFailed if the store does not answer.
     """
@@ -420,7 +423,7 @@ def _recorded(
     usernames: Mapping[str, str | None] | None,
 ) -> Generator[SessionRecord, None, None]:
     known = Usernames()
-    for batch in in_batches(sessions, BATCH, BATCH_BYTES):
+    for batch in in_batches(sessions, NAMED, BATCH_BYTES):
         user_ids = [user_id_of(stored.data) for stored in batch]
         names = usernames
         if names is None:

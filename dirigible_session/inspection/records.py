@@ -123,24 +123,29 @@ class Reporter:
 
     def record(self, stored: StoredSession, username: str | None) -> SessionRecord:
         """Return a record of a session that was judged; secrets and key only if revealing."""
-        data = stored.data if stored.data is not None and stored.state != "unreadable" else {}
+        data = (stored.data or {}) if stored.state != "unreadable" else {}
         attributes = attributes_of(data)
+        created = last_accessed = authenticated = None
         times = stored.times
+        if times is not None:
+            created, last_accessed = utc(times.created), utc(times.accessed)
+            authenticated = utc(times.authenticated)
+        # By position, as the fields of SessionRecord are listed: by name takes twice as long.
         return SessionRecord(
-            digest=stored.digest,
-            handle=stored.digest[: handles.HANDLE_LENGTH],
-            state=stored.state or "unreadable",
-            user_id=user_id_of(data),
-            username=username,
-            created=None if times is None else utc(times.created),
-            last_accessed=None if times is None else utc(times.accessed),
-            expires=utc(stored.end),
-            max_inactive_interval=stored.interval,
-            size=stored.size,
-            attributes=attributes if self._reveal else self._redacted(attributes),
-            session_key=stored.session_key if self._reveal else None,
-            error=stored.error,
-            authenticated=None if times is None else utc(times.authenticated),
+            stored.digest,
+            stored.digest[: handles.HANDLE_LENGTH],
+            stored.state or "unreadable",
+            user_id_of(data),
+            username,
+            created,
+            last_accessed,
+            utc(stored.end),
+            stored.interval,
+            stored.size,
+            attributes if self._reveal else self._redacted(attributes),
+            stored.session_key if self._reveal else None,
+            stored.error,
+            authenticated,
         )
 
 

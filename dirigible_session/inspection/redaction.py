@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -24,6 +24,22 @@ LONGEST_REMEMBERED = 100
 SHOWN: Any = object()
 
 
+class _Answers(dict[str, Any]):
+    """The filter's answers by name, each asked for once: stars, or SHOWN."""
+
+    def __init__(self, ask: Callable[[str], Any]) -> None:
+        super().__init__()
+        self._ask = ask
+
+    def __missing__(self, name: str) -> Any:
+        answer = self._ask(name)
+        if len(name) <= LONGEST_REMEMBERED:
+            if len(self) >= NAMES_REMEMBERED:
+                self.clear()
+            self[name] = answer
+        return answer
+
+
 class Redactor:
     """Replaces values whose names look secret, at every depth.
 
@@ -40,12 +56,11 @@ class Redactor:
                 f"The exception reporter filter {type(self._filter).__name__} has no "
                 "cleanse_setting(), so it can't tell what is a secret."
             )
-        is_by_name = (
-            getattr(type(self._filter), "cleanse_setting", None)
-            is SafeExceptionReporterFilter.cleanse_setting
-        )
-        self._remembered = lru_cache(NAMES_REMEMBERED)(self._asked_by_name)
-        self._by_name = self._stars if is_by_name else None
+        # Django's own rule looks at the name alone. It may replace a secret by any value, so a
+        # value is shown only if the very same object comes back.
+        cleanse = getattr(type(self._filter), "cleanse_setting", None)
+        is_by_name = cleanse is SafeExceptionReporterFilter.cleanse_setting
+        self._by_name = _Answers(lambda name: self._cleanse(name, SHOWN)) if is_by_name else None
 
     def redacted(self, attributes: dict[str, Any]) -> dict[str, Any]:
         """Return a copy of ``attributes`` in which every secret is stars."""
@@ -56,30 +71,23 @@ class Redactor:
             }
         shown = {}
         for name, value in attributes.items():
-            stars = by_name(name)
+            stars = by_name[name]
             if stars is not SHOWN:
                 shown[name] = stars
-            elif type(value) in PLAIN or _is_plain_list(value):
+            elif type(value) in PLAIN or (
+                type(value) is list and PLAIN.issuperset(map(type, value))
+            ):
+                # Nothing in it has a name.
                 shown[name] = value
             else:
                 shown[name] = rebuilt(value, self._cleansed, name)
         return shown
 
-    def _stars(self, name: str) -> Any:
-        if len(name) > LONGEST_REMEMBERED:
-            return self._asked_by_name(name)
-        return self._remembered(name)
-
-    def _asked_by_name(self, name: Any) -> Any:
-        # Django's own rule looks at the name alone. It may replace a secret by any value, so a
-        # value is shown only if the very same object comes back.
-        return self._cleanse(name, SHOWN)
-
     def _cleansed(self, name: Any, value: Any) -> Any:
         """Return what the filter shows for ``value``; a container is only judged by its name."""
         name = name_as_text(name)
         if self._by_name is not None:
-            stars = self._by_name(name)
+            stars = self._by_name[name]
             return value if stars is SHOWN else stars
         opened = contents(value)
         if opened is None:
@@ -108,8 +116,3 @@ def _default_filter() -> Any:
         raise UnknownFilter(
             f"DEFAULT_EXCEPTION_REPORTER_FILTER, {path!r}, is not a filter: {one_line(error)}"
         ) from error
-
-
-def _is_plain_list(value: Any) -> bool:
-    """Return whether ``value`` is a list of values that hold nothing that has a name."""
-    return type(value) is list and PLAIN.issuperset(map(type, value))

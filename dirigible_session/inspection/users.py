@@ -16,8 +16,9 @@ USER_KEY = SESSION_KEY
 
 USERS = "The table of users"
 
-#: The most names that are remembered between two batches.
-NAMES_REMEMBERED = 10_000
+#: The most names that are remembered. After so many queries, half as many are read at once.
+NAMES_REMEMBERED = 20_000
+FEW_QUERIES = 5
 
 #: What databases and their drivers raise for a value that no row can hold (a number that is too
 #: large, a NUL in a text, a lone surrogate), and Django for one that does not fit the field.
@@ -56,40 +57,47 @@ class Usernames:
     def __init__(self) -> None:
         self._model = _user_model()
         self._known: dict[str, str | None] = {}
+        self._queries = 0
 
     def look_up(self, user_ids: Iterable[str]) -> dict[str, str | None]:
         """Return the usernames by user id; None for a user who does not exist."""
         wanted = set(user_ids)
         unknown = wanted - self._known.keys()
-        if unknown:
-            if len(self._known) > NAMES_REMEMBERED:
-                self._known.clear()
-                unknown = wanted
-            self._known.update(self._from_database(unknown))
-        return self._known
-
-    def _from_database(self, user_ids: set[str]) -> dict[str, str | None]:
+        if not unknown:
+            return self._known
         model = self._model
         if model is None:
-            return dict.fromkeys(user_ids)
-        pks = {user_id: _primary_key(model, user_id) for user_id in user_ids}
-        wanted = {pk for pk in pks.values() if pk is not None}
-        names = _read(model, {"pk__in": wanted})
-        if names is None:
+            return dict.fromkeys(wanted)
+        self._queries += 1
+        if self._queries == FEW_QUERIES:
+            # A long walk: most sites have fewer users than this, so that it is the last query.
+            names = _read(model, {}, most=NAMES_REMEMBERED // 2) or {}
+            self._known.update((str(pk), name) for pk, name in names.items())
+            unknown = wanted - self._known.keys()
+        if len(self._known) > NAMES_REMEMBERED:
+            self._known.clear()
+            unknown = wanted
+        pks = {user_id: _primary_key(model, user_id) for user_id in unknown}
+        valid = {pk for pk in pks.values() if pk is not None}
+        found = _read(model, {"pk__in": valid})
+        if found is None:
             # One impossible value must not hide the other names.
-            found = (_read(model, {"pk": pk}) for pk in wanted)
-            names = {pk: name for one in found if one for pk, name in one.items()}
-        return {user_id: names.get(pk) for user_id, pk in pks.items()}
+            alone = [_read(model, {"pk": pk}) for pk in valid]
+            found = {pk: name for names in alone if names for pk, name in names.items()}
+        self._known.update((user_id, found.get(pk)) for user_id, pk in pks.items())
+        return self._known
 
 
-def _read(model: Any, condition: dict[str, Any]) -> dict[Any, str | None] | None:
-    """Return usernames by primary key; None if the value fits no row."""
+def _read(
+    model: Any, condition: dict[str, Any], most: int | None = None
+) -> dict[Any, str | None] | None:
+    """Return at most so many usernames by primary key; None if the value fits no row."""
     with store_errors_as(USERS):
         try:
             rows = model._base_manager.filter(**condition)
             return {
                 pk: None if name is None else str(name)
-                for pk, name in rows.values_list("pk", model.USERNAME_FIELD)
+                for pk, name in rows.values_list("pk", model.USERNAME_FIELD)[:most]
             }
         except IMPOSSIBLE:
             return None

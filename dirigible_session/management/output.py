@@ -72,7 +72,7 @@ def write_out(stdout: OutputWrapper, parts: Iterable[str]) -> bool:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         for part in parts:
-            out.write(part if part.isascii() else _encodable(part, encoding))
+            stream.write(part if part.isascii() else _encodable(part, encoding))
         out.flush()
     except BrokenPipeError:
         _let_go(stream)

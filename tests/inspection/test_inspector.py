@@ -322,6 +322,16 @@ def test_a_user_without_a_username_has_none(database_engine, store, read, user, 
     assert [record.username for record in read()] == [None]
 
 
+def test_a_long_walk_reads_many_usernames_at_once(user, django_assert_num_queries):
+    usernames = users.Usernames()
+    for n in range(1, users.FEW_QUERIES):
+        usernames.look_up([str(1000 + n)])
+    with django_assert_num_queries(2):
+        usernames.look_up(["2000"])
+    with django_assert_num_queries(0):
+        assert usernames.look_up([str(user.pk)])[str(user.pk)] == "ada"
+
+
 def test_so_many_usernames_are_remembered_and_no_more(user, monkeypatch):
     monkeypatch.setattr(users, "NAMES_REMEMBERED", 0)
     usernames = users.Usernames()
@@ -423,7 +433,7 @@ def test_a_summary_of_nothing_is_noughts(database_engine):
 def test_no_more_than_a_batch_is_read_ahead(database_engine, store, monkeypatch):
     assert [len(batch) for batch in in_batches(_stored(5, 10), 2, 100)] == [2, 2, 1]
     assert [len(batch) for batch in in_batches(_stored(3, 1000), 2, 100)] == [1, 1, 1]
-    monkeypatch.setattr(inspector, "BATCH", 2)
+    monkeypatch.setattr(inspector, "NAMED", 2)
     for n in range(5):
         store(n=n)
     assert len(list(Inspector().records())) == 5

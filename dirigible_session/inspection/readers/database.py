@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timezone, tzinfo
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
-from django.db import DatabaseError, ProgrammingError
-from django.db.models import Case, TextField, When
+from django.db import DatabaseError, ProgrammingError, connections
+from django.db.models import Case, DateTimeField, ExpressionWrapper, F, Field, TextField, When
 from django.db.models.functions import Length
-from django.utils.timezone import is_naive, make_aware, make_naive
+from django.utils.timezone import make_aware, make_naive
 
 from dirigible_session import handles
 from dirigible_session.inspection.errors import store_errors_as
@@ -41,6 +41,8 @@ KEYS = 5000
 #: What Django and the database raise for a row whose columns hold something else, as SQLite lets
 #: them.
 _UNREADABLE = (ValueError, TypeError, OverflowError, DatabaseError)
+
+_EPOCH = datetime(1970, 1, 1)
 
 #: A query for rows. The table may be the project's own.
 Rows = Any
@@ -103,7 +105,7 @@ class DatabaseReader(KeyedReader):
         if query.state == "active":
             rows = rows.filter(expire_date__gt=_as_column(query.now))
         decoder = Decoder(self.store_class())
-        for page in self._in_pages(_with_data(rows), query.after, CHUNK):
+        for page in self._in_pages(self._with_data(rows), query.after, CHUNK):
             yield from self._decoded(decoder, page)
 
     def read(self, keys: Iterable[str]) -> Iterator[StoredSession]:
@@ -111,7 +113,7 @@ class DatabaseReader(KeyedReader):
         decoder = Decoder(self.store_class())
         remaining = iter(keys)
         while some := list(islice(remaining, CHUNK)):
-            rows = _with_data(self._rows.filter(session_key__in=some))
+            rows = self._with_data(self._rows.filter(session_key__in=some))
             with store_errors_as(self._what):
                 page, _ = self._fetched(rows.order_by("session_key"))
             yield from self._decoded(decoder, page)
@@ -150,7 +152,7 @@ class DatabaseReader(KeyedReader):
     def _row(self, key: Any) -> list[Row]:
         rows = self._rows.filter(session_key=key)
         try:
-            return list(_with_data(rows))
+            return list(self._with_data(rows))
         except _UNREADABLE as error:
             # If the key can be read, the database answers, and it is this row.
             list(rows.values_list("session_key"))
@@ -162,6 +164,7 @@ class DatabaseReader(KeyedReader):
         page = [
             row if isinstance(row[0], str) else (repr(row[0]), nameless, None, 0) for row in page
         ]
+        zone = connections[self._rows.db].timezone
         long = [(key, length) for key, data, _, length in page if data is None]
         read: dict[Any, Any] = {}
         for key, data, expires, _ in page:
@@ -173,7 +176,18 @@ class DatabaseReader(KeyedReader):
                 if data is None:
                     # Gone since the page was read.
                     continue
-            yield _session(decoder, key, data, expires)
+            yield _session(decoder, key, data, expires, zone)
+
+    def _with_data(self, rows: Rows) -> Rows:
+        # Most of the time is Django's, to make each value fit its field. The raw values will do.
+        length = Length("session_data", output_field=Field())
+        short = Case(When(length__lte=SHORT, then="session_data"), output_field=TextField())
+        expires: Any = F("expire_date")
+        if type(self._rows.model._meta.get_field("expire_date")) is DateTimeField:
+            expires = ExpressionWrapper(expires, output_field=Field())
+        return rows.annotate(length=length, short=short, expires=expires).values_list(
+            "session_key", "short", "expires", "length"
+        )
 
     def _long(self, rows: list[tuple[Any, Any]]) -> dict[Any, Any]:
         """Read the data of as many of these rows as may be in memory; None for one that is gone."""
@@ -191,19 +205,13 @@ class DatabaseReader(KeyedReader):
         return {key: data.get(key) for key in keys}
 
 
-def _with_data(rows: Rows) -> Rows:
-    length = Length("session_data")
-    short = Case(When(length__lte=SHORT, then="session_data"), output_field=TextField())
-    return rows.annotate(length=length, short=short).values_list(
-        "session_key", "short", "expire_date", "length"
-    )
-
-
 def _behind(rows: Rows, position: str | None) -> Rows:
     return (rows.filter(session_key__gt=position) if position else rows).order_by("session_key")
 
 
-def _session(decoder: Decoder, key: Any, text: Any, expires: Any) -> StoredSession:
+def _session(
+    decoder: Decoder, key: Any, text: Any, expires: Any, zone: tzinfo | None
+) -> StoredSession:
     data, times, expiry, reason, size = None, None, None, "", 0
     try:
         if isinstance(text, Undecodable):
@@ -211,18 +219,25 @@ def _session(decoder: Decoder, key: Any, text: Any, expires: Any) -> StoredSessi
         if not isinstance(text, str):
             raise Undecodable("row holds no text")
         size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        expiry = None if expires is None else _timestamp(expires)
+        if expires is not None:
+            expiry = _timestamp(expires, zone)
         data = decoder.decode(text)
         times = Times.from_record(data.get(TIMES_KEY))
     except Undecodable as error:
         reason = str(error)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, AttributeError) as error:
+        # AttributeError: SQLite had a value that is not a date.
         reason = f"expiry can't be read ({type(error).__name__})"
     return StoredSession(handles.digest(key), data, times, expiry, size, reason, key, key)
 
 
-def _timestamp(moment: datetime) -> float:
-    return (make_aware(moment) if is_naive(moment) else moment).timestamp()
+def _timestamp(moment: datetime, zone: tzinfo | None) -> float:
+    if moment.tzinfo is not None:
+        return moment.timestamp()
+    if zone is timezone.utc:
+        # Faster than to make it aware.
+        return (moment - _EPOCH).total_seconds()
+    return make_aware(moment, zone).timestamp()
 
 
 def _as_column(timestamp: float) -> datetime:

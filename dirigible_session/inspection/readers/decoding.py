@@ -1,4 +1,4 @@
-"""Reading what Django's engines wrote: the signature checked, the payload decoded, fast.
+"""Decodes sessions that Django's engines stored: checks the signature, then reads the payload.
 
 ``SessionBase.decode`` builds a signer and derives its keys for each session, and tells a damaged
 session from an empty one only by a line in a log. A :class:`Decoder` derives the keys once and
@@ -16,7 +16,7 @@ from json import JSONDecoder
 from typing import Any
 
 from django.contrib.sessions.backends.base import SessionBase
-from django.core.signing import BadSignature, JSONSerializer, TimestampSigner
+from django.core import signing
 from django.utils.encoding import force_bytes
 
 Data = dict[str, Any]
@@ -33,79 +33,70 @@ class Undecodable(Exception):
 
 
 class Decoder:
-    """Decodes what a store's ``encode`` wrote, as its ``decode`` would."""
+    """Decodes sessions as the ``decode`` of their store would."""
 
     def __init__(self, store: SessionBase) -> None:
-        """Derive the keys of ``store``: SECRET_KEY's and those of SECRET_KEY_FALLBACKS."""
+        """Derive the keys of ``store`` from SECRET_KEY and SECRET_KEY_FALLBACKS."""
         self._store = store
         self._loads = _loads(store.serializer())
-        self._signer = TimestampSigner(salt=store.key_salt)
-        secrets = (self._signer.key, *self._signer.fallback_keys)
-        self._signatures = [_signature_maker(self._signer, secret) for secret in secrets]
         self._is_stock = type(store).decode is SessionBase.decode
-        # Django may change how it signs. Then it has to be asked, for each session.
-        self._is_known = self._signatures[0](b"probe") == self._signer.signature("probe").encode()
+        signer = signing.TimestampSigner(salt=store.key_salt)
+        # Keys are derived as in django.utils.crypto.salted_hmac().
+        salt, name = force_bytes(signer.salt) + b"signer", signer.algorithm
+        secrets = map(force_bytes, (signer.key, *signer.fallback_keys))
+        keys = [new_hash(name, salt + secret).digest() for secret in secrets]
+        self._hmacs = [hmac.new(key, digestmod=name) for key in keys]
+        # A later Django may sign in another way. It then has to verify each session itself.
+        self._is_known = _signature(self._hmacs[0], b"probe") == signer.signature("probe").encode()
 
     def decode(self, text: str) -> Data:
         """Return the data of a session; Undecodable if it can't be read."""
         try:
-            if self._is_stock:
-                data = self._loads(_unpacked(self._verified(text)))
-            else:
+            if not self._is_stock:
                 data = self._store.decode(text)
-        except Undecodable:
-            raise
+            elif self._is_known:
+                data = self._loads(self._payload(text.encode()))
+            else:
+                data = signing.loads(
+                    text, salt=self._store.key_salt, serializer=self._store.serializer
+                )
+        except signing.BadSignature:
+            raise Undecodable(BAD_SIGNATURE) from None
         except Exception as error:
-            # What a serializer raises is its own choice, and its message may quote the payload.
+            # A serializer may raise anything, with a message that quotes the payload.
             raise Undecodable(f"payload can't be decoded ({type(error).__name__})") from None
         if not isinstance(data, dict):
             raise Undecodable(NO_DICT)
         return data
 
-    def _verified(self, text: str) -> bytes:
-        if not self._is_known:
-            return self._unsigned(text)
-        signed, _, claimed = text.encode().rpartition(b":")
-        for signature in self._signatures:
-            if hmac.compare_digest(signature(signed), claimed):
-                return signed.rpartition(b":")[0]
-        raise Undecodable(BAD_SIGNATURE)
-
-    def _unsigned(self, text: str) -> bytes:
-        try:
-            return self._signer.unsign(text).encode()
-        except BadSignature:
-            raise Undecodable(BAD_SIGNATURE) from None
+    def _payload(self, text: bytes) -> bytes:
+        signed, _, signature = text.rpartition(b":")
+        for keyed in self._hmacs:
+            if hmac.compare_digest(_signature(keyed, signed), signature):
+                break
+        else:
+            raise signing.BadSignature
+        payload, _, _ = signed.rpartition(b":")
+        # Base64 is read up to its padding, so more "=" than needed do no harm.
+        if payload[:1] == b".":
+            return zlib.decompress(a2b_base64(payload[1:].translate(_FROM_URL_SAFE) + b"=="))
+        return a2b_base64(payload.translate(_FROM_URL_SAFE) + b"==")
 
 
-def _signature_maker(signer: TimestampSigner, secret: str | bytes) -> Callable[[bytes], bytes]:
-    # The key is derived as django.utils.crypto.salted_hmac does.
-    salted = force_bytes(signer.salt) + b"signer" + force_bytes(secret)
-    key = new_hash(signer.algorithm, salted).digest()
-    begun = hmac.new(key, digestmod=signer.algorithm)
-
-    def signature(value: bytes) -> bytes:
-        code = begun.copy()
-        code.update(value)
-        return b2a_base64(code.digest(), newline=False).translate(_TO_URL_SAFE).rstrip(b"=")
-
-    return signature
-
-
-def _unpacked(payload: bytes) -> bytes:
-    encoded = payload.removeprefix(b".").translate(_FROM_URL_SAFE)
-    raw = a2b_base64(encoded + b"=" * (-len(encoded) % 4))
-    return zlib.decompress(raw) if payload[:1] == b"." else raw
+def _signature(keyed: hmac.HMAC, value: bytes) -> bytes:
+    code = keyed.copy()
+    code.update(value)
+    return b2a_base64(code.digest(), newline=False).translate(_TO_URL_SAFE).rstrip(b"=")
 
 
 def _loads(serializer: Any) -> Callable[[bytes], Any]:
-    if type(serializer) is not JSONSerializer:
+    if type(serializer) is not signing.JSONSerializer:
         loads: Callable[[bytes], Any] = serializer.loads
         return loads
     scan = JSONDecoder().scan_once  # type: ignore[attr-defined]
 
     def loads_json(payload: bytes) -> Any:
-        # json.loads, without the search for whitespace that Django does not write.
+        # json.loads(), without the search for whitespace, which Django does not write.
         text = payload.decode("latin-1")
         try:
             value, end = scan(text, 0)

@@ -7,6 +7,7 @@ import sys
 from datetime import timedelta
 from types import ModuleType
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.sessions.backends import db
@@ -15,6 +16,7 @@ from django.contrib.sessions.models import Session
 from django.contrib.sessions.serializers import JSONSerializer
 from django.core import signing
 from django.db import connection
+from django.db.models import DateTimeField
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -343,6 +345,37 @@ def test_dates_without_time_zone_are_read(store, read, settings):
     settings.USE_TZ = False
     store(n=1)
     assert [record.state for record in read(state="active", anonymous=True)] == ["active"]
+
+
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="it keeps moments, not times of day")
+def test_dates_are_in_the_time_zone_of_the_connection(store, read, clock, monkeypatch):
+    monkeypatch.setattr(connection, "timezone", ZoneInfo("Asia/Kolkata"))
+    store(n=1)
+    assert [record.expires for record in read()] == [clock.datetime() + timedelta(weeks=2)]
+
+
+class MinuteField(DateTimeField):
+    """A column with a rule of its own."""
+
+    def from_db_value(self, value: Any, *args: Any) -> Any:
+        return value.replace(second=0, microsecond=0)
+
+
+def test_a_column_of_the_projects_own_kind_is_read_by_its_rule(store, read, clock, monkeypatch):
+    store(n=1)
+    monkeypatch.setattr(Session._meta.get_field("expire_date"), "__class__", MinuteField)
+    (record,) = read()
+    assert record.expires == (clock.datetime() + timedelta(weeks=2)).replace(
+        second=0, microsecond=0
+    )
+
+
+def test_an_expiry_that_is_not_a_date_makes_a_session_unreadable(store, read, monkeypatch):
+    store(n=1)
+    as_text = lambda self, value, *args: "tomorrow"  # noqa: E731
+    monkeypatch.setattr(MinuteField, "from_db_value", as_text)
+    monkeypatch.setattr(Session._meta.get_field("expire_date"), "__class__", MinuteField)
+    assert [record.error for record in read()] == ["expiry can't be read (AttributeError)"]
 
 
 def test_counting_needs_no_reading(store):
