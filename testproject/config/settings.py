@@ -1,4 +1,4 @@
-"""Settings of the test project, a site for looking around on one's own machine."""
+"""Settings of the test project, a site to try the package on your own machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""URLs of the test project: its one app stands at the root, beside it the admin."""
+"""URLs of the test project: its app at the root, and the admin."""
 
 from __future__ import annotations
 

@@ -6,10 +6,10 @@ from django.apps import AppConfig
 
 
 class PagesConfig(AppConfig):
-    """Connects what happens at a login."""
+    """Connects the receiver of logins."""
 
     name = "pages"
 
     def ready(self) -> None:
-        """Connect the receivers, which importing them does."""
+        """Connect the receivers by importing them."""
         from . import devices  # noqa: F401

@@ -1,4 +1,4 @@
-"""What a visitor's browser is called, so that people know their sessions apart."""
+"""Names of browsers, so that users can tell their sessions apart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from dirigible_session import session
 
-#: What a user agent has in it, and its name; the first that is there counts.
+#: Parts of user agents with their names; the first match counts.
 BROWSERS = (
     ("Edg", "Edge"),
     ("OPR/", "Opera"),
@@ -29,7 +29,7 @@ SYSTEMS = (
 
 
 def label_of(user_agent: str) -> str:
-    """Return a name for a browser, such as "Firefox on Linux": no more is kept of a visitor."""
+    """Return a name such as "Firefox on Linux"; nothing else of the visitor is stored."""
     browser = next((name for mark, name in BROWSERS if mark in user_agent), "A browser")
     system = next((name for mark, name in SYSTEMS if mark in user_agent), "an unknown system")
     return f"{browser} on {system}"
@@ -37,6 +37,6 @@ def label_of(user_agent: str) -> str:
 
 @receiver(user_logged_in)
 def remember_device(request: HttpRequest, **kwargs: Any) -> None:
-    """Keep the name of the browser in the session of a user who logs in."""
+    """Store the name of the browser in the session at login."""
     if session.is_valid():
         session.set_attribute("device", label_of(request.headers.get("User-Agent", "")))

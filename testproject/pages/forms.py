@@ -1,4 +1,4 @@
-"""What a visitor can fill in."""
+"""The forms of the pages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ PRODUCTS = ("Tea", "Coffee", "Cake", "Biscuits")
 
 
 class ProductForm(forms.Form):
-    """One product of the shop."""
+    """A choice of a product."""
 
     product = forms.ChoiceField(choices=[(product, product) for product in PRODUCTS])
 
 
 class IdleLimitForm(forms.Form):
-    """How long a session may idle."""
+    """The idle limit of a session."""
 
     seconds = forms.IntegerField(
         label="Idle limit in seconds",

@@ -1,4 +1,4 @@
-"""A strict policy for content: what the pages link comes from the site, and nothing is inline."""
+"""A strict Content-Security-Policy: only files of the site, and nothing inline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The site on the loopback address, in this process, with stores of its own."""
+"""Serving the site in this process, on the loopback address, with temporary stores."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from django.test.utils import override_settings
 
 LOOPBACK = "127.0.0.1"
 REDIS_CACHE = "django.core.cache.backends.redis.RedisCache"
-#: Engines for which the demo runs a server.
+#: The engines that need a Redis server.
 ON_REDIS = ("django.contrib.sessions.backends.cache", "dirigible_session.backends.redis")
 PATIENCE = 10
 
 
 class QuietRequestHandler(WSGIRequestHandler):
-    """Says nothing of the requests that it handles."""
+    """A request handler that does not log requests."""
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def temporary_stores(engine: str) -> Iterator[None]:
-    """Keep sessions in ``engine``, and all that is stored where it is gone afterwards."""
+    """Use ``engine``, with stores that are deleted at the end of the ``with`` block."""
     with (
         tempfile.TemporaryDirectory(prefix="dirigible-demo-") as directory,
         _database_at(str(Path(directory) / "db.sqlite3")),
@@ -59,7 +59,7 @@ def _redis(directory: str) -> Iterator[None]:
         port = free.getsockname()[1]
     command = [program, "--port", str(port), "--bind", LOOPBACK, "--save", "", "--dir", directory]
     url = f"redis://{LOOPBACK}:{port}/0"
-    # Ctrl-C goes to all processes of a terminal, and the server is to outlive the site.
+    # Ctrl-C is sent to all processes of a terminal, but the server has to stop after the site.
     quiet = {
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.DEVNULL,
@@ -89,7 +89,7 @@ def _wait_for(port: int) -> None:
 
 @contextmanager
 def _database_at(path: str) -> Iterator[None]:
-    # As Django's test runner does: new connections read the settings, this thread's has its own.
+    # As in Django's test runner: new connections read the settings, but this thread has one.
     before = settings.DATABASES["default"]["NAME"]
     _use_database(path)
     try:
@@ -107,7 +107,7 @@ def _use_database(name: str) -> None:
 
 @contextmanager
 def serving(port: int) -> Iterator[tuple[str, threading.Thread]]:
-    """Serve the site; give its address and the thread that serves it. Port 0: any free one."""
+    """Serve the site; yield its address and the thread of the server. Port 0 is any free port."""
     server = ThreadedWSGIServer((LOOPBACK, port), QuietRequestHandler)
     server.set_app(StaticFilesHandler(get_wsgi_application()))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -122,7 +122,7 @@ def serving(port: int) -> Iterator[tuple[str, threading.Thread]]:
 
 @contextmanager
 def sigterm_as_sigint() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does."""
+    """Raise KeyboardInterrupt in the ``with`` block on SIGTERM, as on Ctrl-C."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

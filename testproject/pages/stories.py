@@ -1,4 +1,4 @@
-"""What a few people do on the site, and what they must get."""
+"""The visits of a few people to the site, with the expected results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from .visitors import Surprise, Visitor
 
-#: The users whom the demo makes: a visitor, and one for the admin.
+#: The users that the demo creates: a visitor, and an operator for the admin.
 USERNAME = "ada"
 PASSWORD = "lovelace"
 OPERATOR = "grace"
@@ -20,7 +20,7 @@ NOTHING_STORED = "No session of yours is stored."
 
 
 def tell_all(arrive: Arrival, tell: Tell) -> None:
-    """Let everybody visit the site; Surprise if one of them gets something else."""
+    """Run all visits; raise Surprise if a result is not the expected one."""
     tell("Ada looks around, logs in, and keeps what she had; her session may idle for 15 minutes.")
     ada_logs_in(arrive("Ada"))
     tell("Eve wants a session that idles for one second at most, and leaves.")
@@ -55,7 +55,7 @@ def ada_logs_in(ada: Visitor) -> None:
 
 
 def eve_wants_a_short_session(eve: Visitor) -> None:
-    """Set the shortest idle limit there is."""
+    """Set the shortest possible idle limit."""
     eve.get("/session/", NOTHING_STORED)
     eve.post("/session/", "Idle limit: 1 second.", seconds="1")
 
@@ -76,7 +76,7 @@ def ben_fills_a_cart(ben: Visitor) -> None:
 
 
 def cleo_ends_her_session(cleo: Visitor) -> None:
-    """Invalidate a session that holds something."""
+    """Invalidate a session with an attribute."""
     cleo.get("/basic/", "[Attribute]: value1")
     cleo.get("/session/", "Idle limit: ")
     cleo.post("/session/end/", NOTHING_STORED)

@@ -1,4 +1,4 @@
-"""The views. None of them asks its request for the session."""
+"""The views. They use the session without ``request.session``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECONDS_OF_A_STEP = 1.0
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    """Say what there is to see."""
+    """Show the links to the pages."""
     return render(request, "pages/home.html")
 
 
@@ -45,7 +45,7 @@ def basic(request: HttpRequest) -> HttpResponse:
 async def basic_async(request: HttpRequest) -> HttpResponse:
     """Show Dirigible's "Basic Usage", natively async."""
     shown = _shown(await async_attribute_example(), by=async_attribute_example, kind="async")
-    # The page says who is logged in, and request.user is looked up without await.
+    # The template uses request.user, which is loaded without await.
     return await sync_to_async(render)(request, "pages/basic.html", shown)
 
 
@@ -55,7 +55,7 @@ def _shown(result: str, *, by: Callable[[], Any], kind: str) -> dict[str, str]:
 
 @require_safe
 def cart(request: HttpRequest) -> HttpResponse:
-    """Show the cart; the template reads it by itself."""
+    """Show the cart, which the template reads with a tag."""
     code = f"{inspect.getsource(put_into_cart)}\n\n{inspect.getsource(take_out_of_cart)}"
     return render(request, "pages/cart.html", {"products": PRODUCTS, "code": code})
 
@@ -81,7 +81,7 @@ def _change_cart(request: HttpRequest, change: Callable[[str], None]) -> HttpRes
 
 
 def session_page(request: HttpRequest) -> HttpResponse:
-    """Show how long the session may idle, and let the visitor change that."""
+    """Show and change the idle limit of the session."""
     form = IdleLimitForm(request.POST or None)
     if form.is_valid():
         session.set_max_inactive_interval(form.cleaned_data["seconds"])
@@ -117,7 +117,7 @@ def sessions_page(request: HttpRequest) -> HttpResponse:
 @require_POST
 @login_required
 def sign_out_there(request: HttpRequest) -> HttpResponse:
-    """End one session of the visitor's; it may be this one."""
+    """End one session of the user, perhaps the current one."""
     try:
         is_ended = end_session_of(request.user, request.POST.get("handle", ""))
     except AmbiguousHandle:
@@ -131,7 +131,7 @@ def sign_out_there(request: HttpRequest) -> HttpResponse:
 @require_POST
 @login_required
 def sign_out_elsewhere(request: HttpRequest) -> HttpResponse:
-    """End all sessions of the visitor's but this one."""
+    """End all sessions of the user except the current one."""
     count = end_sessions(request.user, keep_current=True)
     session.set_attribute("said", f"Signed out in {count} other place{'s' * (count != 1)}.")
     return redirect("sessions")
@@ -140,21 +140,21 @@ def sign_out_elsewhere(request: HttpRequest) -> HttpResponse:
 @require_safe
 @session.passive
 def progress(request: HttpRequest) -> HttpResponse:
-    """Show how far the work of another request is; looking again and again is no visit."""
+    """Show the progress of another request. This does not count as an access."""
     context = {"done": session.get_attribute("done", 0), "steps": STEPS}
     return render(request, "pages/progress.html", context)
 
 
 @require_POST
 def work(request: HttpRequest) -> HttpResponse:
-    """Take long, and store after each step how far it is."""
+    """Run for some time, and store the progress after each step."""
     session_id = session.get_id()
     for done in range(STEPS + 1):
         try:
             with session.open_session(session_id):
                 session.set_attribute("done", done)
         except SessionNotFound:
-            # On signed cookies, or ended meanwhile: nobody can look on.
+            # The session has ended, or its data is in a cookie, so the progress can't be shown.
             break
         sleep(SECONDS_OF_A_STEP)
     return redirect("progress")
@@ -162,5 +162,5 @@ def work(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def plain(request: HttpRequest) -> HttpResponse:
-    """Show a page that leaves the session alone."""
+    """Show a page that does not use the session."""
     return render(request, "pages/plain.html")

@@ -1,4 +1,4 @@
-"""People who visit the site over HTTP, as with a browser: cookies, redirects, CSRF tokens."""
+"""Visitors of the site over HTTP, with cookies, redirects and CSRF tokens as in a browser."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PATIENCE = 30
 
 
 class Surprise(Exception):
-    """A visitor got something else than what the page promises."""
+    """A page did not show the expected text."""
 
 
 class Page(HTMLParser):
-    """What a visitor looks for on a page: what it says happened, and the token of its forms."""
+    """The parts of a page that a visitor needs: its result or errors, and the CSRF token."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -40,18 +40,18 @@ class Page(HTMLParser):
         return " ".join(" ".join(self._said).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Listen to the elements that say what happened; they hold text only."""
+        """Note the token, and whether the text of this element is the result or an error."""
         attributes = dict(attrs)
         if attributes.get("name") == "csrfmiddlewaretoken":
             self.token = attributes.get("value") or ""
         self._is_listening = attributes.get("id") == "result" or attributes.get("class") == "error"
 
     def handle_endtag(self, tag: str) -> None:
-        """Stop listening."""
+        """Note the end of an element."""
         self._is_listening = False
 
     def handle_data(self, data: str) -> None:
-        """Note what is said."""
+        """Note the text of the result or an error."""
         if self._is_listening:
             self._said.append(data)
 
@@ -70,18 +70,18 @@ class _Redirects(HTTPRedirectHandler):
 
 
 class Visitor:
-    """One person with a browser of their own."""
+    """A person with a browser."""
 
     def __init__(
         self, name: str, address: str, tell: Callable[[str], None], user_agent: str = "demo"
     ) -> None:
-        """Let ``tell`` hear, a line a visit, what ``name`` does at the site at ``address``."""
+        """Visit the site at ``address`` as ``name``; call ``tell`` with a line for each visit."""
         self.name = name
         self.cookies = CookieJar()
         self._address = address
         self._tell = tell
         self._redirects = _Redirects()
-        # No proxy: the site is on this machine, whatever the environment says.
+        # The site is on this machine, so a proxy of the environment is not used.
         self._opener = build_opener(
             ProxyHandler({}), HTTPCookieProcessor(self.cookies), self._redirects
         )
@@ -89,13 +89,13 @@ class Visitor:
         self._token = ""
 
     def get(self, path: str, expected: str) -> None:
-        """Open a page that says ``expected``."""
+        """Open a page; raise Surprise if it does not show ``expected``."""
         self._visit(Request(self._address + path), path, expected)
 
     def post(self, path: str, expected: str, note: str = "", **fields: str) -> None:
-        """Send a form of the page that is open, and be shown ``expected`` in the end.
+        """Send a form of the current page; raise Surprise if the answer does not show ``expected``.
 
-        ``note`` stands for the fields where they should not be told.
+        ``note`` replaces the fields in the line about the visit.
         """
         body = urlencode({**fields, "csrfmiddlewaretoken": self._token}).encode()
         done = note or " ".join(f"{name}={value}" for name, value in fields.items())

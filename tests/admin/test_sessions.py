@@ -189,6 +189,14 @@ def test_a_search_that_finds_nothing_repeats_nothing(any_engine, pages, term):
     assert len(term) < 9 or term not in html_of(page)
 
 
+def test_a_search_that_would_take_long_asks_for_a_handle(stock_db, store, pages, monkeypatch):
+    monkeypatch.setattr("dirigible_session.admin.SessionAdmin.seconds", 0)
+    for n in range(3):
+        store(n=n)
+    html = html_of(pages.search("0" * 40))
+    assert "This search would take long. Search for the first 12 digits" in html
+
+
 def test_an_empty_search_shows_the_list(own_db, pages):
     assert pages.search(" ").redirect_chain == [(SESSIONS, 302)]
 
@@ -217,6 +225,20 @@ def test_one_that_is_gone_is_told_on_the_list(any_engine, store, pages, page):
     assert response.redirect_chain == [(SESSIONS, 302)]
     assert "does not exist any more" in html_of(response)
     assert "does not exist any more" in html_of(pages.post(f"{digest}/delete/", post="yes"))
+
+
+def test_one_that_is_gone_from_its_page_is_looked_for_from_the_beginning(
+    own_db, store, pages, monkeypatch
+):
+    monkeypatch.setattr("dirigible_session.admin.sessions.SessionAdmin.list_per_page", 1)
+    store(n=1)
+    page = pages.client.get(SESSIONS + link(pages.get(), "Next page"))
+    (shown,) = handles_on(page)
+    address = link(page, shown)
+    assert "?after=" in address
+    path = f"{'0' * 40}/change/?{address.partition('?')[2]}"
+    response = pages.client.get(SESSIONS + path)
+    assert response["Location"] == f"{SESSIONS}{'0' * 40}/change/"
 
 
 def test_a_key_in_an_address_opens_nothing(own_db, store, pages):
@@ -324,6 +346,11 @@ def test_what_takes_too_long_goes_on(any_engine, store, user, pages, monkeypatch
     page = pages.post("end/", **form)
     assert "Go on" in html_of(page)
     assert all(session.exists(session.session_key) for session in hers)
+
+
+def test_an_end_of_no_user_leads_to_the_list(own_db, pages):
+    response = pages.get("end/")
+    assert (response.status_code, response["Location"]) == (302, SESSIONS)
 
 
 def test_ones_own_session_can_be_ended(any_engine, pages):

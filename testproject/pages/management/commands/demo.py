@@ -1,4 +1,4 @@
-"""``manage.py demo``: the site in use, told in a minute."""
+"""``manage.py demo``: serves the site, visits it, and shows the sessions."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ PASSED_ON = ("stdout", "stderr", "no_color", "force_color")
 
 
 class Command(BaseCommand):
-    """Thin: the site is in ``serving``, its visitors are in ``stories``."""
+    """Runs the visits of ``stories`` on the site of ``serving``."""
 
     help = (
-        "Starts the site on the loopback address, with a database that is thrown away at the end, "
-        "visits it as a few people would, and shows the sessions that they leave."
+        "Serves the site on the loopback address with a temporary database, visits it as a few "
+        "people would, and shows the stored sessions."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the options."""
         parser.add_argument(
-            "--serve", action="store_true", help="Keep the site up until Ctrl-C, for a look at it."
+            "--serve", action="store_true", help="Keep the site running until Ctrl-C."
         )
         parser.add_argument(
             "--port", type=int, default=0, help="The port of the site; a free one by default."
@@ -46,7 +46,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, serve: bool, port: int, engine: str | None, **options: Any) -> None:
-        """Tell the story; CommandError if it went another way."""
+        """Run the visits; raise CommandError if a page shows something else."""
         try:
             with serving.sigterm_as_sigint(), serving.temporary_stores(_engine(engine)):
                 self._run(serve, port, options)
@@ -88,19 +88,19 @@ class Command(BaseCommand):
         except CommandError as error:
             if not isinstance(error.__cause__, NotListable):
                 raise
-            # An engine may be chosen for the site that nobody can list, and that is no fault.
+            # The chosen engine may be one that can't be listed. This is not an error.
             self._tell(str(error))
 
     def _chapter(self, title: str) -> None:
         self._tell(f"\n{self.style.MIGRATE_HEADING(title)}")
 
     def _tell(self, line: str) -> None:
-        # At once, for who reads a pipe; and if nobody does any more, the site is still tried out.
+        # Not buffered, for readers of a pipe. If the pipe is closed, the visits continue.
         write_out(self.stdout, [f"{line}\n"])
 
 
 def _engine(name: str | None) -> str:
-    """Return the path of an engine; CommandError if there is none."""
+    """Return the path of an engine; raise CommandError if it does not exist."""
     if name is None:
         return settings.SESSION_ENGINE
     path = name if "." in name else f"django.contrib.sessions.backends.{name}"
