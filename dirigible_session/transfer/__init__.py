@@ -1,30 +1,31 @@
-"""Copying the live sessions of one engine into another, one of this package.
+"""Copy the live sessions of an engine into another one, an engine of this package.
 
-It can be stopped at any moment and run again, and it is meant to be: once before the site changes
-engines, to copy most sessions, and again right after, to copy the rest. What it copied it
-remembers in :class:`~dirigible_session.models.MigratedSession`. A session that the new engine wrote
-or ended is no longer what was copied, and is left alone from then on. A copy that nobody used is
-ended when its original was.
+A run can be stopped at any moment and repeated. It is meant to run once before the site changes
+engines, to copy most sessions, and again right after, to copy the rest. It remembers its copies in
+:class:`~dirigible_session.models.MigratedSession`. If the new engine has written or ended a session
+since, the session differs from its copy, and later runs leave it alone. An unused copy is ended
+when its original was ended.
 
-A row of the memory is about two engines, and is used between these two, in either direction. A
-session that is copied on to a third engine is remembered for the last of its ways only.
+A row of the memory belongs to two engines, and is used between these two in either direction. If a
+session is copied on to a third engine, the memory has its last copy only.
 
-**Where it is stopped.** If the new engine keeps its sessions in a database, a batch is one
-transaction: all of it is copied and remembered, or nothing. (If the memory is in another database,
-its transaction commits directly after.) A store such as Redis has no part in that, so there
+**Interruptions.** If the new engine keeps its sessions in a database, a batch is one transaction:
+either the whole batch is copied and remembered, or nothing. (If the memory is in another database,
+its transaction commits directly after.) A store such as Redis does not take part in transactions,
+so
 
-- a copy is staged where no request finds it, then remembered as ``content``, with a question mark:
-  ``pending`` has the same value; then it is published, and the question mark removed. After a stop
-  the next run publishes what is still staged. What is neither staged nor published was published,
-  and ended by the new engine.
-- before a copy is replaced, the memory notes the new content as ``pending``. After a stop, the next
-  run finds in the new engine what is ``pending`` (it was replaced), what is ``content`` (it was
-  not), or something else, which the new engine wrote.
+- a copy is first staged, hidden from requests. Then the memory has it as ``content``, and also as
+  ``pending``, because it is not published yet. Then it is published, and ``pending`` is cleared.
+  After an interruption, the next run publishes the staged copies. A pending copy that is neither
+  staged nor published was published, and ended by the new engine.
+- before a copy is replaced, the memory has the new content as ``pending``. After an interruption,
+  the next run compares the session with ``pending`` (it was replaced) and ``content`` (it was not).
+  If it equals neither, the new engine has written it.
 
-Nothing is noted before the new engine has answered, so a store that can't be reached costs nobody
-the session. To end a copy is one step, to forget it the next, which finds nothing to end if it has
-to be made again. A copy that was over before anybody used it is still there, so that it can be told
-from one that was ended: in the database until ``clearsessions``, in Redis for :data:`GRACE`.
+The memory is written only after the new engine has responded, so no session is lost if the store
+can't be reached. Ending a copy and forgetting it are two steps; repeating the first one is
+harmless. A copy that expires unused stays stored, to tell it from a copy that was ended: in the
+database until ``clearsessions``, in Redis for :data:`GRACE`.
 """
 
 from __future__ import annotations
@@ -52,40 +53,40 @@ if TYPE_CHECKING:
     from dirigible_session.backends.operations import StoredData
     from dirigible_session.models import MigratedSession
 
-#: So many sessions, or so many bytes of them as stored, are copied together.
+#: The number of sessions in a batch, and the number of their bytes as stored.
 BATCH = 100
 BATCH_BYTES = 1_000_000
-#: Seconds that Redis keeps a copy once it is over.
+#: Seconds that Redis keeps an expired copy.
 GRACE = 7 * 24 * 60 * 60
-#: Seconds to wait for a SQLite database that another process has locked, and between two tries.
+#: Seconds to wait in total for a locked SQLite database, and between two attempts.
 PATIENCE = 60.0
 PAUSE = 1.0
-#: What is raised for a session that JSON can't hold: a type, a value, a number too large, a depth.
+#: The errors for data that JSON can't represent: a type, a value, a large number, deep nesting.
 UNFIT = (TypeError, ValueError, OverflowError, RecursionError)
 
 Watch = Callable[[Iterable[StoredSession]], Iterable[StoredSession]]
 
 
 class MayBeEncrypted(InspectionError):
-    """The old engine stores sessions in a way that is neither Django's JSON nor pickle."""
+    """The serializer of the old engine is neither Django's JSON nor pickle."""
 
 
 class Patience:
-    """A context manager that waits if SQLite's database is locked; then enter it again.
+    """A context manager that waits if a SQLite database is locked. Then enter it again.
 
-    Other databases wait by themselves.
+    Other databases wait themselves.
     """
 
     def __init__(self, wait: Callable[[float], None]) -> None:
         self._wait = wait
-        #: Seconds. When it is PATIENCE, the error is raised.
+        #: The seconds waited so far. After PATIENCE, the error is raised.
         self.waited = 0.0
 
     def __enter__(self) -> None:
-        """Try."""
+        """Start an attempt."""
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
-        """Wait, and return whether it is worth another try."""
+        """Wait after a lock error, and return whether to try again."""
         is_lock = isinstance(error, (OperationalError, StoreFailed)) and "is locked" in str(error)
         if not is_lock or self.waited >= PATIENCE:
             return False
@@ -107,16 +108,16 @@ class Transfer:
         dry_run: bool = False,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Copy from the engine at the path ``origin``; ``now`` is in seconds since the epoch.
+        """Copy from the engine with the path ``origin``; ``now`` is in seconds since the epoch.
 
-        With ``plain``, also what may be encrypted there. With ``dry_run``, only count; memory then
-        grows by the digest of each session. InspectionError if the sessions can't be listed,
-        MayBeEncrypted if they may be encrypted.
+        ``plain`` also copies sessions that may be encrypted in the old engine. ``dry_run`` only
+        counts, with the digests of all sessions in memory. Raises InspectionError if the engine
+        can't list its sessions, and MayBeEncrypted.
         """
         from dirigible_session.models import MigratedSession
 
         self.counts = Counts()
-        #: The digests of sessions that JSON can't hold, and why.
+        #: The digests of sessions that JSON can't represent, with the reasons.
         self.refusals: list[tuple[str, str]] = []
         self.inspector = Inspector(origin)
         self._origin = origin
@@ -126,7 +127,7 @@ class Transfer:
         self._now = now
         self._dry_run = dry_run
         self._wait = wait
-        #: In a dry run, what would be marked as seen.
+        #: In a dry run, the digests of the sessions read so far.
         self._seen: set[str] = set()
         self._memory: Any = MigratedSession
         self._using = router.db_for_write(MigratedSession)
@@ -142,15 +143,20 @@ class Transfer:
             )
 
     def run(self, watch: Watch = iter) -> None:
-        """Copy all sessions that are to be copied; ``watch`` is given them and passes them on."""
+        """Copy the sessions. ``watch`` may wrap an iterable of them, to show the progress."""
         for batch in in_batches(watch(self._live()), BATCH, BATCH_BYTES):
             self._patiently(self._copy, batch)
-        # Only now that the old engine was read to its end, what it no longer has is known.
-        for rows in self._gone():
-            self._patiently(self._end, rows)
+        # All sessions of the old engine have been read, so those not seen are gone.
+        there = Q(target__in=("", self._into), origin=self._origin)
+        back = Q(target=self._origin, origin=self._into)
+        rows = self._rows().filter(there | back, seen__lt=self._now).order_by("digest")
+        page = list(rows[:BATCH])
+        while page:
+            self._patiently(self._end, [row for row in page if row.digest not in self._seen])
+            page = list(rows.filter(digest__gt=page[-1].digest)[:BATCH])
 
     def _live(self) -> Iterator[StoredSession]:
-        """Walk the sessions of the old engine that are not over."""
+        """Yield the live sessions of the old engine."""
         reporter = Reporter(cookie_age=self._cookie_age, now=self._now)
         query = Query(now=self._now, state="active")
         patience = Patience(self._wait)
@@ -171,7 +177,20 @@ class Transfer:
     # Copying.
 
     def _copy(self, batch: list[StoredSession]) -> None:
-        plan = self._planned(batch)
+        # Redis may list a session twice.
+        there = {stored.digest: stored for stored in batch if stored.digest not in self._seen}
+        rows = self._rows().in_bulk(list(there))
+        plan = Plan(known={digest: row for digest, row in rows.items() if self._is_ours(row)})
+        changed = []
+        for original in filter(None, [self._original(stored, plan) for stored in there.values()]):
+            row = plan.known.get(original.digest)
+            if row is None or row.source != original.source or row.pending:
+                changed.append(original)
+            elif row.seen < self._now:
+                plan.counts.unchanged += 1
+        plan.found = self._found([original.digest for original in changed], plan.known)
+        for original in changed:
+            plan.add(original)
         if self._dry_run:
             self._seen.update(stored.digest for stored in batch)
             plan.counts.copied += len(plan.copies)
@@ -184,25 +203,8 @@ class Transfer:
         self.counts.add(plan.counts)
         self.refusals += plan.refusals
 
-    def _planned(self, batch: list[StoredSession]) -> Plan:
-        # Redis may give one twice.
-        there = {stored.digest: stored for stored in batch if stored.digest not in self._seen}
-        rows = self._rows().in_bulk(list(there))
-        plan = Plan(known={digest: row for digest, row in rows.items() if self._is_of_use(row)})
-        changed = []
-        for original in filter(None, [self._original(one, plan) for one in there.values()]):
-            row = plan.known.get(original.digest)
-            if row is None or row.source != original.source or row.pending:
-                changed.append(original)
-            elif row.seen < self._now:
-                plan.counts.unchanged += 1
-        plan.found = self._found([original.digest for original in changed], plan.known)
-        for original in changed:
-            plan.add(original)
-        return plan
-
     def _original(self, stored: StoredSession, plan: Plan) -> Original | None:
-        """Return the session as it would be copied; None if it can't be, or is over."""
+        """Return the session as it would be copied; None if it is unreadable, unfit or expired."""
         if stored.state == "unreadable":
             plan.counts.unreadable += 1
             return None
@@ -212,13 +214,13 @@ class Transfer:
         except UNFIT as error:
             plan.refusals.append((stored.digest, str(error)))
             return None
-        # Times that were derived may be over by a limit that the old engine can't apply.
+        # By the derived times it may have passed a limit that the old engine does not apply.
         return None if end is not None and end <= self._now else original
 
-    def _is_of_use(self, row: MigratedSession) -> bool:
-        """Return whether it is about these two engines."""
+    def _is_ours(self, row: MigratedSession) -> bool:
+        """Return whether the row belongs to these two engines."""
         if not row.target:
-            # Of version 1.0: the origin has to do.
+            # Version 1.0 stored the origin only.
             return row.origin in (self._origin, self._into)
         is_way_back = (row.origin, row.target) == (self._into, self._origin)
         return row.target == self._into or is_way_back
@@ -226,7 +228,7 @@ class Transfer:
     def _found(
         self, digests: list[str], known: Mapping[str, MigratedSession]
     ) -> dict[str, StoredData]:
-        """Return what the new engine has, once copies are published that a stop left staged."""
+        """Return the sessions in the new engine, after publishing those that are still staged."""
         found = self._target._read_many(digests) if digests else {}
         staged = [d for d in digests if d in known and known[d].pending and d not in found]
         if staged and not self._dry_run:
@@ -235,7 +237,7 @@ class Transfer:
 
     def _transaction(self) -> ExitStack:
         stack = ExitStack()
-        # What is left last is committed last: the memory.
+        # The memory is entered first, so it commits last.
         stack.enter_context(transaction.atomic(using=self._using))
         model_class = getattr(self._target, "get_model_class", None)
         using = self._using if model_class is None else router.db_for_write(model_class())
@@ -244,7 +246,7 @@ class Transfer:
         return stack
 
     def _write(self, plan: Plan) -> None:
-        """Do what is planned, in a transaction."""
+        """Carry out the plan in a transaction."""
         staged = self._stage(plan)
         updated = self._replace(plan)
         written = {d: plan.copies[d] for d in staged} | {d: plan.updates[d] for d in updated}
@@ -253,7 +255,7 @@ class Transfer:
         plan.counts.updated += len(updated)
 
     def _write_in_steps(self, plan: Plan) -> None:
-        """Do what is planned in a store that has no part in a transaction."""
+        """Carry out the plan in a store without transactions."""
         staged = {digest: plan.copies[digest] for digest in self._stage(plan)}
         self._remember(plan, plan.as_they_are, staged | plan.updates)
         if not staged and not plan.updates:
@@ -289,7 +291,7 @@ class Transfer:
     def _remember(
         self, plan: Plan, done: Mapping[str, Original], begun: Mapping[str, Original] | None = None
     ) -> None:
-        """Remember what the new engine has, and what it is about to have."""
+        """Remember the copies that are ``done``, and those that have ``begun``."""
         rows = [self._row(original, plan) for original in done.values()]
         for digest, original in (begun or {}).items():
             row, known = self._row(original, plan), plan.known.get(digest)
@@ -298,19 +300,19 @@ class Transfer:
                 row.source, row.content = known.source, known.content
             rows.append(row)
         with transaction.atomic(using=self._using, savepoint=False):
-            # Beginning with a write: SQLite lets no transaction write that read before others did.
+            # The write comes first: SQLite refuses a write after a read if others wrote meanwhile.
             seen = self._rows().filter(digest__in=list(plan.known), seen__lte=self._now)
             seen.update(origin=self._origin, target=self._into, seen=self._now, pending="")
             self._rows().filter(digest__in=[row.digest for row in rows])._raw_delete(self._using)
             self._rows().bulk_create(rows)
 
     def _row(self, original: Original, plan: Plan) -> MigratedSession:
-        """Return what to remember of a session once the new engine has it."""
+        """Return the row that remembers a copy."""
         known = plan.known.get(original.digest)
         accessed = original.times.accessed
         if known is not None:
             is_written = original.digest not in plan.as_they_are
-            # What a cache's expiry tells of the last access may go back a little.
+            # A last access that is derived from a cache's expiry varies a little.
             accessed = max(accessed, known.accessed) if is_written else known.accessed
         row: MigratedSession = self._memory(
             digest=original.digest,
@@ -323,33 +325,21 @@ class Transfer:
         )
         return row
 
-    # What the old engine no longer has.
-
-    def _gone(self) -> Iterator[list[MigratedSession]]:
-        there = Q(target__in=("", self._into), origin=self._origin)
-        back = Q(target=self._origin, origin=self._into)
-        rows = self._rows().filter(there | back, seen__lt=self._now).order_by("digest")
-        page = list(rows[:BATCH])
-        while page:
-            yield [row for row in page if row.digest not in self._seen]
-            page = list(rows.filter(digest__gt=page[-1].digest)[:BATCH])
+    # Originals that are gone.
 
     def _end(self, rows: list[MigratedSession]) -> None:
-        """End the copies that nobody used, and forget them all."""
+        """End the unused copies, and forget them all."""
         digests = [row.digest for row in rows]
         found = self._target._read_many(digests)
-        unused = {
-            row.digest: found[row.digest]
-            for row in rows
-            if row.digest in found and _is_unused(found[row.digest], row)
-        }
+        unused = {}
+        for row in rows:
+            copy = found.get(row.digest)
+            is_unaccessed = copy is not None and copy.times.accessed <= row.accessed
+            if copy is not None and is_unaccessed and is_as_written(copy, row):
+                unused[row.digest] = copy
         ended = len(unused)
         if not self._dry_run:
             with self._transaction() if self._target.is_transactional else ExitStack():
                 ended = len(self._target._remove_many(unused))
                 self._rows().filter(digest__in=digests)._raw_delete(self._using)
         self.counts.ended += ended
-
-
-def _is_unused(stored: StoredData, row: MigratedSession) -> bool:
-    return stored.times.accessed <= row.accessed and is_as_written(stored, row)

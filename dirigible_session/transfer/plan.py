@@ -1,4 +1,4 @@
-"""What to do with each session of a batch: decided here, done by :class:`~.Transfer`."""
+"""The plan for a batch of sessions, which :class:`~.Transfer` carries out."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ JITTER = 5
 
 @dataclass
 class Counts:
-    """What became of the sessions that were found."""
+    """Counts of the sessions by the result."""
 
     copied: int = 0
-    #: Written to in the old engine since they were copied, and copied again.
+    #: Changed in the old engine since they were copied, and copied again.
     updated: int = 0
-    #: Their originals were ended, and nobody had used the copies.
+    #: Unused copies whose originals were ended.
     ended: int = 0
-    #: As they were when they were copied.
+    #: Unchanged since they were copied.
     unchanged: int = 0
-    #: The new engine wrote or ended them since they were copied, or had them already.
+    #: Written or ended by the new engine since they were copied, or not copied from the old one.
     skipped: int = 0
     unreadable: int = 0
 
@@ -44,7 +44,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Original:
-    """A session of the old engine as the new one would keep it."""
+    """A session of the old engine as the new one would store it."""
 
     digest: str
     texts: Texts
@@ -53,12 +53,12 @@ class Original:
 
     @classmethod
     def of(cls, stored: StoredSession, *, cookie_age: int, now: float) -> Original:
-        """Return it; one of UNFIT if JSON can't hold it."""
+        """Return the original. Raises one of UNFIT if JSON can't represent it."""
         data = {name: value for name, value in (stored.data or {}).items() if name != TIMES_KEY}
         texts = mapping.to_texts(data)
         times = stored.times
         if times is None:
-            # It was last accessed when its end was last calculated.
+            # It was last accessed when its expiry was last calculated.
             interval = None if fixed_end(data) else data.get(EXPIRY_KEY) or cookie_age
             known = stored.expires is not None and interval is not None
             seen = min(now, stored.expires - interval) if known else now  # type: ignore[operator]
@@ -70,24 +70,24 @@ class Original:
 
 
 def fingerprint(texts: Texts, times: str = "") -> str:
-    """Return a digest of attributes, and of times."""
+    """Return a digest of the attributes and times."""
     whole = mapping.to_document(texts) + times
     return blake2b(whole.encode(), digest_size=DIGEST_SIZE).hexdigest()
 
 
 @dataclass
 class Plan:
-    """What to do with the sessions of a batch."""
+    """The sessions of a batch, by what to do with them."""
 
     copies: dict[str, Original] = field(default_factory=dict)
     updates: dict[str, Original] = field(default_factory=dict)
-    #: What the new engine has already, and the memory does not know well.
+    #: Equal sessions in the new engine that the memory does not have correctly.
     as_they_are: dict[str, Original] = field(default_factory=dict)
-    #: What the memory and the new engine have of the sessions.
+    #: The rows of the memory and the sessions of the new engine, by digest.
     known: Mapping[str, MigratedSession] = field(default_factory=dict)
     found: Mapping[str, StoredData] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
-    #: The digests of sessions that JSON can't hold, and why.
+    #: The digests of sessions that JSON can't represent, with the reasons.
     refusals: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, original: Original) -> None:
@@ -97,7 +97,7 @@ class Plan:
             if row is None:
                 self.copies[original.digest] = original
             else:
-                # The new engine ended it.
+                # The new engine has ended it.
                 self.counts.skipped += 1
             return
         is_same = fingerprint(original.texts) == fingerprint(stored.texts)
@@ -112,5 +112,5 @@ class Plan:
 
 
 def is_as_written(stored: StoredData, row: MigratedSession) -> bool:
-    """Return whether the new engine still has what it was given."""
+    """Return whether the session in the new engine still equals its copy."""
     return fingerprint(stored.texts) in (row.content, row.pending)

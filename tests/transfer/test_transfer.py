@@ -200,14 +200,14 @@ def test_a_copy_that_is_used_in_that_moment_is_not_ended(
     key = stored(STOCK + "db", a=1)
     migrate(STOCK + "db")
     OldSession.objects.all().delete()
-    is_unused = transfer._is_unused
+    is_as_written = transfer.is_as_written
 
     def use_late(*args: Any) -> bool:
-        found = is_unused(*args)
+        found = is_as_written(*args)
         change(NEW, key, b=2)
         return found
 
-    monkeypatch.setattr(transfer, "_is_unused", use_late)
+    monkeypatch.setattr(transfer, "is_as_written", use_late)
     assert "ended 0" in migrate(STOCK + "db")
     assert content(key) == {"a": 1, "b": 2}
 
@@ -347,7 +347,7 @@ def test_what_json_can_not_hold_is_named_and_the_rest_is_copied(
     settings.SESSION_ENGINE = NEW
     settings.SESSION_SERIALIZER = f"{__name__}.Pickle"
     key, fine = stored(STOCK + "db", a={1, 2}), stored(STOCK + "db", a=1)
-    with pytest.raises(CommandError, match="Not copied, since JSON can't"):
+    with pytest.raises(CommandError, match="Not copied, because JSON can't"):
         migrate(STOCK + "db")
     said = capsys.readouterr().err
     assert handles.handle(key) in said
@@ -371,7 +371,7 @@ def test_what_is_too_deep_for_json_is_named_and_the_rest_is_copied(settings: Any
     settings.SESSION_SERIALIZER = f"{__name__}.Deep"
     stored(STOCK + "db", depth=100_000)
     fine = stored(STOCK + "db", depth=1)
-    with pytest.raises(CommandError, match=r"JSON can't hold their data: 1 session\."):
+    with pytest.raises(CommandError, match=r"JSON can't represent their data: 1 session\."):
         migrate(STOCK + "db")
     assert content(fine) == {"value": [[]]}
 

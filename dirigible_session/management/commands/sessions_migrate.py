@@ -53,7 +53,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Copy them."""
+        """Run the command."""
         origin, dry_run = options["origin"], options["dry_run"]
         with as_command_errors(), store_errors_as("The sessions", "can't be copied"):
             transfer = Transfer(
@@ -76,7 +76,7 @@ class Command(BaseCommand):
             self.stderr.write(f"{digest[:HANDLE_LENGTH]} was not copied: {harmless(reason)}")
         if transfer.refusals:
             count = sessions(len(transfer.refusals))
-            raise CommandError(f"Not copied, since JSON can't hold their data: {count}.")
+            raise CommandError(f"Not copied, because JSON can't represent their data: {count}.")
 
     def _with_progress(
         self, stored: Iterable[StoredSession], transfer: Transfer
