@@ -4,8 +4,8 @@
 
 Without ``--url`` it starts a ``redis-server`` of its own on a free port of the loopback address.
 With it, it uses the databases 1 to 4 of that server, and empties them first. The engines take
-turns, some operations at a time, so that whatever else the machine does hits all of them alike;
-the figures are medians.
+turns, some operations at a time, so that other load of the machine affects all of them alike. The
+figures are medians.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# Python puts the folder of a script first, and this script is named as the library is.
+# Python puts the folder of a script first, and this script has the name of the library.
 sys.path[0] = str(Path(__file__).parents[1])
 
 import django  # noqa: E402
@@ -40,9 +40,9 @@ ENGINES = (
     ("cached_db, Django's Redis", "django.contrib.sessions.backends.cached_db", "cached_db", 4),
 )
 OURS, BASE = ENGINES[0], ENGINES[2][0]
-#: What keeping the last access is held against, in the same turns.
+#: The base for the requests that keep the last access, in the same turns.
 ONLY_READING = ("dirigible_session redis, only reading", *OURS[1:])
-#: How many operations an engine has at a time, and how many before that don't count.
+#: The operations in a turn of an engine, and those before them that don't count.
 TURN = 50
 WARM_UP = 5
 
@@ -94,7 +94,7 @@ def configure(url: str, directory: str) -> None:
 
 @contextmanager
 def engine_in_use(engine: str, alias: str) -> Iterator[Any]:
-    """Set the engine and give its store class."""
+    """Set the engine and yield its store class."""
     from django.test import override_settings
 
     with override_settings(SESSION_ENGINE=engine, SESSION_CACHE_ALIAS=alias):
@@ -110,12 +110,12 @@ def new(store_class: Any, data: dict[str, Any]) -> str:
 
 
 def read(store_class: Any, key: str, number: int) -> Any:
-    """Do what a request does that reads."""
+    """Read an attribute, as a request does."""
     return store_class(key)["cart"]
 
 
 def write(store_class: Any, key: str, number: int) -> None:
-    """Do what a request does that changes one attribute."""
+    """Change one attribute, as a request does."""
     session = store_class(key)
     session["number"] = number
     session.save()
@@ -124,8 +124,8 @@ def write(store_class: Any, key: str, number: int) -> None:
 def request(*middleware: str, saves: bool = False) -> Operation:
     """Return a request, through Django's SessionMiddleware, to a view that reads.
 
-    With ``saves`` it is saved, as by SESSION_SAVE_EVERY_REQUEST, which is how Django keeps a last
-    access.
+    With ``saves``, the session is saved, as by SESSION_SAVE_EVERY_REQUEST. That is Django's way to
+    keep a last access.
     """
     from django.http import HttpRequest, HttpResponse
     from django.utils.module_loading import import_string
@@ -154,7 +154,7 @@ def request(*middleware: str, saves: bool = False) -> Operation:
 def times_of(
     operations: dict[tuple[str, str, str, int], Operation], data: dict[str, Any], rounds: int
 ) -> dict[str, float]:
-    """Return the median of the times that each engine's operation takes, in microseconds."""
+    """Return the median time of each engine's operation in microseconds."""
     taken: dict[str, list[float]] = {name: [] for name, *_ in operations}
     keys = {}
     for name, engine, alias, _ in operations:
@@ -174,7 +174,7 @@ def times_of(
 
 
 def lost_of(engine: str, alias: str, threads: int = 8, updates: int = 400) -> int:
-    """Return how many of the updates that many threads make at once are lost."""
+    """Return the number of lost updates, if many threads make them at once."""
     from django.db import connection
 
     with engine_in_use(engine, alias) as store_class:
@@ -196,7 +196,7 @@ def lost_of(engine: str, alias: str, threads: int = 8, updates: int = 400) -> in
 def memory_of(
     server: Any, engine: str, alias: str, data: dict[str, Any], count: int = 500
 ) -> float:
-    """Return the bytes that Redis takes for one session, the index entry of its user included."""
+    """Return the bytes of one session in Redis, including the index entry of its user."""
     with engine_in_use(engine, alias) as store_class:
         before = server.info("memory")["used_memory"]
         for number in range(count):
