@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 
 from .conf import conf
 from .current import context
-from .current.engines import CLASSES, STAY, VISIT, begin, unwrapped, watch
+from .current.engines import CLASSES, STAY, begin, unwrapped, watch
 from .current.session import TOUCHED
 from .exceptions import MIDDLEWARE, SESSION_MIDDLEWARE
 
@@ -209,7 +209,7 @@ class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
             or session.modified is TOUCHED
             or not (session.modified or settings.SESSION_SAVE_EVERY_REQUEST)
             or session.is_empty()
-            or _is_quiet(session)
+            or not hasattr(session, "accessed")  # see _leave_cookie()
         ):
             return
         if response.status_code >= 500:
@@ -224,7 +224,7 @@ class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
                 session.modified = TOUCHED
 
     def process_response(self, request: HttpRequest, response: Any) -> Any:
-        """Save the session and send its cookie as Django does, except in a passive request."""
+        """Save the session and send its cookie, as Django does."""
         session = unwrapped(getattr(request, "session", None))
         response = super().process_response(request, response)
         if session is not None and session.modified is TOUCHED:
@@ -318,13 +318,6 @@ def _leave_cookie(session: Any, response: HttpResponseBase) -> None:
             patch_vary_headers(response, ("Cookie",))
         # Django's middleware ignores an object without this attribute.
         del session.accessed
-
-
-def _is_quiet(session: Any) -> bool:
-    # The view's decorator has made a visit; the settings have not.
-    if VISIT in vars(session) or (conf.passive and STAY in vars(session)):
-        return bool(session._dirigible_visit.is_quiet)
-    return False
 
 
 @contextmanager
