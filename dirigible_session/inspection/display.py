@@ -1,4 +1,4 @@
-"""Text for people: what visitors wrote made harmless and short, and times as "3 min ago"."""
+"""Text for people: visitors' text made harmless and short, and times as "3 min ago"."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def as_text(value: object) -> str:
 
 
 def name_as_text(name: object) -> str:
-    """Return a name in what was pickled as text: it may be anything that has a hash."""
+    """Return a name as text: in pickled data, any hashable value can be a name."""
     return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else as_text(name)
 
 
 def harmless(text: str) -> str:
-    """Return ``text`` with all that is not plainly visible as escapes.
+    """Return ``text`` with every character that is not printable as an escape.
 
     Control characters, line ends, the format characters that turn the direction of text, lone
     surrogates: whatever could move a cursor, break a line, or show as something else.

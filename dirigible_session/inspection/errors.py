@@ -16,7 +16,7 @@ from dirigible_session.handles import HANDLE_LENGTH
 
 MOST_LISTED = 10
 
-#: What the databases say of a table or a column that is not there.
+#: The databases' messages for a missing table or column.
 _MISSING = (
     "no such table",
     "no such column",
@@ -49,7 +49,7 @@ class UnknownEngine(InspectionError):
 
 
 class UnknownFilter(InspectionError, ImproperlyConfigured):
-    """DEFAULT_EXCEPTION_REPORTER_FILTER is not a filter that can tell what is a secret."""
+    """DEFAULT_EXCEPTION_REPORTER_FILTER is not a filter, or can't recognize secrets."""
 
 
 class WrongSetting(InspectionError, ImproperlyConfigured):
@@ -89,7 +89,7 @@ class NoSuchUser(InspectionError):
 
 
 class NoSuchSession(InspectionError):
-    """No stored session has this handle or key. The message never holds what may be a key."""
+    """No stored session has this handle or key. The message never contains a possible key."""
 
 
 class AmbiguousHandle(InspectionError):

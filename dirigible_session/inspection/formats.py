@@ -49,7 +49,7 @@ def as_dict(record: SessionRecord, *, reveal: bool = False) -> dict[str, Any]:
 
 
 def _iso(moment: datetime | None) -> str | None:
-    # As isoformat(), which takes twice as long for an aware datetime. All records are in UTC.
+    # In UTC, as all records are. isoformat() takes twice as long for an aware datetime.
     if moment is None:
         return None
     return datetime.combine(moment, moment.time()).isoformat() + "+00:00"
@@ -86,13 +86,13 @@ Records = Iterable[SessionRecord]
 
 
 def json_lines(records: Records, *, reveal: bool = False) -> Iterator[str]:
-    """Give a line of JSON a session."""
+    """Yield a line of JSON for each session."""
     for record in records:
         yield to_json(as_dict(record, reveal=reveal)) + "\n"
 
 
 def json_list(records: Records, *, reveal: bool = False) -> Iterator[str]:
-    """Give a JSON list of all sessions, a session a line."""
+    """Yield a JSON list of all sessions, one on each line."""
     before = "[\n"
     for record in records:
         yield before + to_json(as_dict(record, reveal=reveal))
@@ -132,14 +132,14 @@ def _summary_in_csv(summary: Summary) -> str:
 
 
 class _Echo:
-    """A file whose ``write`` gives back what it is given."""
+    """A file whose ``write`` returns its argument."""
 
     def write(self, text: str) -> str:
         return text
 
 
 def csv_lines(records: Records, *, reveal: bool = False) -> Iterator[str]:
-    """Give csv with a line of titles, attributes as JSON, formulas defused."""
+    """Yield csv with a line of titles, attributes as JSON, formulas defused."""
     write = csv.writer(_Echo()).writerow
     columns = REVEALED_COLUMNS if reveal else COLUMNS
     yield str(write(columns))

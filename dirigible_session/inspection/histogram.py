@@ -58,11 +58,7 @@ class Tally:
         place = int(moment // self._width)
         is_new = place not in self._counts
         self._counts[place] += 1
-        if is_new:
-            self._widen()
-
-    def _widen(self) -> None:
-        while max(self._counts) - min(self._counts) >= MOST_BUCKETS:
+        while is_new and max(self._counts) - min(self._counts) >= MOST_BUCKETS:
             width = next(self._widths)
             merged: Counter[int] = Counter()
             for place, count in self._counts.items():
@@ -70,7 +66,7 @@ class Tally:
             self._counts, self._width = merged, width
 
     def histogram(self) -> Histogram:
-        """Return what was counted."""
+        """Return the counts as a histogram."""
         if not self._counts:
             return Histogram((), self._unknown)
         places = range(min(self._counts), max(self._counts) + 1)

@@ -74,7 +74,7 @@ class EndedPage:
 
 
 class Walk:
-    """A walk that ends where it may go no further, and knows how far it got.
+    """A walk with limits of time and number, which knows its position.
 
     It reads one session at least, so that a caller who goes on from there reaches the end.
     """
@@ -178,7 +178,7 @@ class Inspector:
         usernames: Mapping[str, str | None] | None = None,
         reveal: bool = False,
     ) -> Iterator[SessionRecord]:
-        """Give records of what :meth:`sessions` gave.
+        """Yield records of sessions from :meth:`sessions`.
 
         ``usernames``, by user id, saves looking them up.
         """
@@ -228,7 +228,7 @@ class Inspector:
     ) -> EndedPage:
         """End the sessions that :meth:`page` would give, and return them and where to go on.
 
-        See :meth:`end` for ``on_end``, and for what is sent and raised.
+        See :meth:`end` for ``on_end``, signals and exceptions.
         """
         reporter = self._reporter(now)
         walk = self._walk(selection, reporter, after, seconds, most_read)
@@ -309,7 +309,7 @@ class Inspector:
     ) -> int:
         """End the sessions that are wanted and return how many this call ended.
 
-        See :meth:`end` for what is sent and raised.
+        See :meth:`end` for signals and exceptions.
         """
         wanted = self._wanted(selection, self._reporter(now))
         return sum(1 for _ in self._ending(wanted, reason))

@@ -73,10 +73,10 @@ _NO_TIMES = Times(0, 0)
 
 
 class Reporter:
-    """Says what stored sessions are at one moment, and makes records of them."""
+    """Finds the state of stored sessions at one moment, and makes records of them."""
 
     def __init__(self, *, cookie_age: int, now: float, reveal: bool = False) -> None:
-        """Find what holds for all sessions; WrongSetting, UnknownFilter if that makes no sense."""
+        """Read the settings; WrongSetting, UnknownFilter if they make no sense."""
         self.now = now
         self._reveal = reveal
         _check_seconds("SESSION_COOKIE_AGE", cookie_age)
@@ -117,7 +117,7 @@ class Reporter:
             absolute_timeout=self._absolute_timeout,
         )
         if end is None:
-            # A store that knows one expiry only has one for a session that never times out too.
+            # Some stores need an expiry even for a session that never times out.
             return stored.expires if (stored.expires or self.now + 1) <= self.now else None
         return end if stored.expires is None else min(end, stored.expires)
 
@@ -150,7 +150,7 @@ class Reporter:
 
 
 def _check_seconds(setting: str, value: object) -> None:
-    # No session is to be called unreadable, and be ended as such, because a setting is wrong.
+    # A wrong setting must not make sessions unreadable, which may get them ended.
     if not lifecycle.is_seconds(value):
         kind = type(value).__name__
         raise WrongSetting(

@@ -84,7 +84,7 @@ class Redactor:
         return shown
 
     def _cleansed(self, name: Any, value: Any) -> Any:
-        """Return what the filter shows for ``value``; a container is only judged by its name."""
+        """Return the filter's answer for ``value``; of a container it sees only the name."""
         name = name_as_text(name)
         if self._by_name is not None:
             stars = self._by_name[name]

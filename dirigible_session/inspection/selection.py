@@ -25,7 +25,7 @@ _SECONDS = {"w": 7 * 24 * 60 * 60, "d": 24 * 60 * 60, "h": 60 * 60, "m": 60, "s"
 _DURATION = re.compile("".join(f"(?:({_NUMBER}){unit})?" for unit in _SECONDS), re.ASCII)
 _PLAIN = re.compile(_NUMBER, re.ASCII)
 
-#: What sessions may be sorted by, the largest or most recent first.
+#: The orders of sessions, the largest or most recent first.
 Order = Literal["accessed", "created", "size"]
 
 
@@ -46,7 +46,7 @@ def parsed_duration(text: str) -> float:
 
 @dataclass(frozen=True)
 class AttributeFilter:
-    """An attribute that a session must have, with any value or with the one written in ``text``."""
+    """An attribute that a session must have, with any value or with the value in ``text``."""
 
     name: str
     text: str | None = None
@@ -91,7 +91,7 @@ class Selection:
     #: The primary key of a user as Django stores it in sessions: its ``str``. Any other value is
     #: converted; see :func:`~.users.find_user_id`.
     user_id: str | None = None
-    #: Sessions in which nobody is logged in.
+    #: Sessions without a user.
     anonymous: bool = False
     #: Of one session: a handle, 4 to 40 digits of the digest, or a full session key.
     session: str | None = None
@@ -110,7 +110,7 @@ class Selection:
         if self.user_id is not None:
             object.__setattr__(self, "user_id", str(self.user_id))
         if self.limit is not None:
-            # Python counts no further, and nobody has so many.
+            # islice() takes no larger number.
             object.__setattr__(self, "limit", min(self.limit, sys.maxsize))
 
     @property
@@ -132,7 +132,7 @@ class Selection:
         """Return the part of it that a store can decide.
 
         Unreadable sessions match in any state, so the store may choose by state only if they are
-        not wanted. It never chooses the expired ones: a session that is past
+        not wanted. It never chooses expired sessions: a session that is past
         ``DIRIGIBLE_SESSION_ABSOLUTE_TIMEOUT`` is still active in the store. A user id that is not
         valid text, as a lone surrogate, can't be looked up in an index.
         """
@@ -168,19 +168,15 @@ class Selection:
             return False
         if self.anonymous and user_id is not None:
             return False
-        if not self._matches_idle(stored, now):
-            return False
+        if self.idle_over is not None or self.idle_under is not None:
+            if stored.times is None:
+                return False
+            idle = now - stored.times.accessed
+            if self.idle_over is not None and idle <= self.idle_over:
+                return False
+            if self.idle_under is not None and idle >= self.idle_under:
+                return False
         return all(attribute.matches(data) for attribute in self.attributes)
-
-    def _matches_idle(self, stored: StoredSession, now: float) -> bool:
-        if self.idle_over is None and self.idle_under is None:
-            return True
-        if stored.times is None:
-            return False
-        idle = now - stored.times.accessed
-        return (self.idle_over is None or idle > self.idle_over) and (
-            self.idle_under is None or idle < self.idle_under
-        )
 
 
 def _rank(order: Order, stored: StoredSession) -> float:

@@ -1,4 +1,4 @@
-"""Whether what an engine stores may be encrypted, as far as its serializer tells."""
+"""Tells from an engine's serializer whether its sessions may be encrypted."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PROBE = {"probe": 1}
 
 
 def unknown_serializer_of(store_class: type[Any]) -> str | None:
-    """Return the path of what an engine stores sessions with, unless it is known not to encrypt.
+    """Return the path of an engine's serializer; None if it is known not to encrypt.
 
-    Known are Django's JSON serializer, and what pickles, whatever its name. A subclass of Django's
+    Django's JSON serializer and any serializer that pickles are known. A subclass of Django's
     serializer is not: it may encrypt.
     """
     if store_class.encode is not SessionBase.encode:

@@ -11,7 +11,7 @@ from django.db import DataError
 
 from .errors import NoSuchUser, store_errors_as
 
-#: Where Django keeps the primary key of who is logged in.
+#: The name of the user's primary key in the data of a session.
 USER_KEY = SESSION_KEY
 
 USERS = "The table of users"
@@ -20,7 +20,7 @@ USERS = "The table of users"
 NAMES_REMEMBERED = 20_000
 FEW_QUERIES = 5
 
-#: What databases and their drivers raise for a value that no row can hold (a number that is too
+#: Raised by databases and their drivers for a value that no row can hold (a number that is too
 #: large, a NUL in a text, a lone surrogate), and Django for one that does not fit the field.
 IMPOSSIBLE = (ValidationError, DataError, OverflowError, TypeError, ValueError)
 
@@ -70,7 +70,7 @@ class Usernames:
             return dict.fromkeys(wanted)
         self._queries += 1
         if self._queries == FEW_QUERIES:
-            # A long walk: most sites have fewer users than this, so that it is the last query.
+            # A long walk. On a site with fewer users, this is the last query.
             names = _read(model, {}, most=NAMES_REMEMBERED // 2) or {}
             self._known.update((str(pk), name) for pk, name in names.items())
             unknown = wanted - self._known.keys()

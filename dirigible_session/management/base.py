@@ -1,4 +1,4 @@
-"""What the commands on stored sessions have in common."""
+"""The base of the commands on stored sessions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SessionCommand(BaseCommand):
             sys.exit(INTERRUPTED)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Note what --force-color and --no-color say, and run."""
+        """Note --force-color and --no-color, and run."""
         if options.get("force_color") or options.get("no_color"):
             self._is_coloured_by_option = bool(options.get("force_color"))
         return super().execute(*args, **options)

@@ -6,7 +6,7 @@ import unicodedata
 
 ELLIPSIS = "…"
 
-#: Characters that are drawn onto the one before.
+#: Categories of characters that are drawn onto the previous character.
 _COMBINING = ("Mn", "Me", "Cf")
 
 

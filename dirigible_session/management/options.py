@@ -1,4 +1,4 @@
-"""The options that sessions_dump and sessions_invalidate share, and what is wrong with them."""
+"""The options that sessions_dump and sessions_invalidate share, and their errors."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def wrong_usage(message: str) -> CommandError:
 
 @contextmanager
 def as_command_errors() -> Iterator[None]:
-    """Raise CommandError, which ends a command with one line, where sessions can't be read."""
+    """Raise CommandError, which ends a command with one line, if sessions can't be read."""
     try:
         yield
     except InspectionError as error:
@@ -98,7 +98,7 @@ def chosen_filters(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def selection_from(filters: dict[str, Any], limit: Any = None, sort: Any = None) -> Selection:
-    """Return what the filters choose; CommandError with exit code 2 if they exclude each other."""
+    """Return a Selection; CommandError with exit code 2 if two filters exclude each other."""
     session, user = filters.get("session"), filters.get("user")
     if user is not None and "anonymous" in filters:
         raise wrong_usage("--user and --anonymous exclude each other")

@@ -24,7 +24,7 @@ def written_file(path: str) -> Iterator[Write]:
         if target.exists() and not target.is_file():
             raise CommandError(f"--output {path!r} is not a regular file.")
         folder = target.parent.resolve()
-        # What is in /dev/shm are files, in memory.
+        # /dev/shm holds files, in memory.
         is_shm = folder.is_relative_to("/dev/shm")  # noqa: S108
         if folder.parts[:2] in (("/", "dev"), ("/", "proc")) and not is_shm:
             # As root, this would replace /dev/stdout with a file.
@@ -72,7 +72,9 @@ def write_out(stdout: OutputWrapper, parts: Iterable[str]) -> bool:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         for part in parts:
-            stream.write(part if part.isascii() else _encodable(part, encoding))
+            if not part.isascii():
+                part = part.encode(encoding, "backslashreplace").decode(encoding)
+            stream.write(part)
         out.flush()
     except BrokenPipeError:
         _let_go(stream)
@@ -97,7 +99,3 @@ def _let_go(stream: Any) -> None:
         return
     with open(os.devnull, "wb") as devnull:
         os.dup2(devnull.fileno(), descriptor)
-
-
-def _encodable(text: str, encoding: str) -> str:
-    return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -21,9 +21,9 @@ CLEAR = "\r\x1b[2K"
 def with_progress(
     title: str, items: Iterable[Item], total: int | None, stderr: OutputWrapper
 ) -> Generator[Item, None, None]:
-    """Pass ``items`` on and draw how many there were on one line, which is cleared at the end.
+    """Pass ``items`` on and draw their number on one line, which is cleared at the end.
 
-    ``total`` is how many there will be; None: that is not known.
+    ``total`` is their number in the end; None if unknown.
     """
 
     def draw(text: str) -> None:
@@ -36,15 +36,13 @@ def with_progress(
         for count, item in enumerate(items, 1):
             now = time.monotonic()
             if now - drawn >= INTERVAL:
-                draw(f"{title} {_bar(count, total)}")
+                shown = str(count)
+                if total:
+                    filled = min(count * WIDTH // total, WIDTH)
+                    bar = "#" * filled + "-" * (WIDTH - filled)
+                    shown = f"[{bar}] {count} of {max(count, total)}"
+                draw(f"{title} {shown}")
                 drawn = now
             yield item
     finally:
         draw("")
-
-
-def _bar(count: int, total: int | None) -> str:
-    if not total:
-        return str(count)
-    filled = min(count * WIDTH // total, WIDTH)
-    return f"[{'#' * filled}{'-' * (WIDTH - filled)}] {count} of {max(count, total)}"

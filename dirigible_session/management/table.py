@@ -86,7 +86,7 @@ class Table:
         """``width`` is that of the terminal; None: there is none."""
         self._now = now
         self._is_coloured = is_coloured
-        # What is to be revealed is not cut.
+        # Revealed values are not cut.
         self._is_cut = width is not None and not reveal
         columns: tuple[Column, ...] = (*COLUMNS, KEY) if reveal else COLUMNS
         while width is not None and _taken(columns) + NARROWEST_ATTRIBUTES > width:

@@ -1,4 +1,4 @@
-"""What a reader does, whichever store it reads."""
+"""The methods that the readers of all stores have."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Reader(ABC):
     def walk(self, query: Query) -> Iterator[StoredSession]:
         """Walk the stored sessions that ``query`` asks for.
 
-        A reader that has no index for the state or the user ignores them, and gives more.
+        A reader without an index for the state or the user ignores them and returns more sessions.
         """
 
     @abstractmethod

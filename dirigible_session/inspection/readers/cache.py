@@ -73,12 +73,12 @@ def _not_listable(alias: str, reason: str, **params: str) -> NotListable:
 
 
 def _loads(client: Any) -> Callable[[bytes], Any]:
-    """Return what reads a value as a client of django-redis wrote it."""
+    """Return the function that reads values written by a client of django-redis."""
     decode: Callable[[bytes], Any] = client.decode
     unpack = getattr(client, "_unpack", None)
     if unpack is None:
         return decode
-    # A HerdClient keeps beside the value when it is to be made anew.
+    # A HerdClient stores the time to recompute a value together with the value.
     return lambda value: unpack(decode(value))[0]
 
 
@@ -144,14 +144,10 @@ class CacheReader(KeyedReader):
         for raw in batch:
             made = raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)
             key = made[len(self._before) : len(made) - len(self._after)]
-            if not self._is_of_cached_db(key):
+            # The prefix of cached_db begins with that of this engine.
+            is_cached_db = (self._prefix + key).startswith(CACHED_DB_PREFIX)
+            if not is_cached_db or self._prefix.startswith(CACHED_DB_PREFIX):
                 yield key
-
-    def _is_of_cached_db(self, key: str) -> bool:
-        # The prefix of this engine is the beginning of that engine's.
-        return (self._prefix + key).startswith(CACHED_DB_PREFIX) and not self._prefix.startswith(
-            CACHED_DB_PREFIX
-        )
 
     def read(self, keys: Iterable[str]) -> Iterator[StoredSession]:
         """Read the sessions with these keys that are still there."""

@@ -25,7 +25,7 @@ from .decoding import Decoder, Undecodable
 if TYPE_CHECKING:
     from django.db.models import Model
 
-#: What a table of sessions has.
+#: The columns of a table of sessions.
 COLUMNS = {"session_key", "session_data", "expire_date"}
 
 #: Rows that are read at a time: few at first, since few may be wanted.
@@ -38,8 +38,7 @@ LONG = 5_000_000
 #: Session keys that are read at a time.
 KEYS = 5000
 
-#: What Django and the database raise for a row whose columns hold something else, as SQLite lets
-#: them.
+#: Raised for a row whose columns hold values of other types, which SQLite allows.
 _UNREADABLE = (ValueError, TypeError, OverflowError, DatabaseError)
 
 _EPOCH = datetime(1970, 1, 1)
@@ -54,19 +53,20 @@ Row = tuple[Any, Any, Any, Any]
 def table_of(store_class: type[Any]) -> type[Model] | None:
     """Return the model whose table an engine keeps its sessions in, if it is shaped like Django's.
 
-    A store that does not derive from Django's, as that of django-user-sessions, does not tell: it
-    is the one model of its app that has the columns.
+    A store that does not derive from Django's, such as that of django-user-sessions, has no method
+    for it. Its model is then the only model of its app that has the columns.
     """
     if hasattr(store_class, "get_model_class"):
         table: type[Model] = store_class.get_model_class()
         return table
     app = apps.get_containing_app_config(store_class.__module__)
-    models = [] if app is None else [model for model in app.get_models() if _is_shaped(model)]
+    models = [] if app is None else list(app.get_models())
+    models = [
+        model
+        for model in models
+        if {field.name for field in model._meta.concrete_fields} >= COLUMNS
+    ]
     return models[0] if len(models) == 1 else None
-
-
-def _is_shaped(model: type[Model]) -> bool:
-    return {field.name for field in model._meta.concrete_fields} >= COLUMNS
 
 
 class DatabaseReader(KeyedReader):
@@ -103,7 +103,8 @@ class DatabaseReader(KeyedReader):
             return
         rows = self._rows.all()
         if query.state == "active":
-            rows = rows.filter(expire_date__gt=_as_column(query.now))
+            now = datetime.fromtimestamp(query.now, timezone.utc)
+            rows = rows.filter(expire_date__gt=now if settings.USE_TZ else make_naive(now))
         decoder = Decoder(self.store_class())
         for page in self._in_pages(self._with_data(rows), query.after, CHUNK):
             yield from self._decoded(decoder, page)
@@ -127,7 +128,8 @@ class DatabaseReader(KeyedReader):
         last, asked = after, min(FIRST_CHUNK, size)
         while True:
             with store_errors_as(self._what):
-                page, count = self._fetched(_behind(rows, last)[:asked])
+                following = rows.filter(session_key__gt=last) if last else rows
+                page, count = self._fetched(following.order_by("session_key")[:asked])
             if page:
                 yield page
             # Bytes can't be compared with the text of the next keys.
@@ -179,7 +181,7 @@ class DatabaseReader(KeyedReader):
             yield _session(decoder, key, data, expires, zone)
 
     def _with_data(self, rows: Rows) -> Rows:
-        # Most of the time is Django's, to make each value fit its field. The raw values will do.
+        # Raw values, since Django's conversion of each value takes longer than reading the row.
         length = Length("session_data", output_field=Field())
         short = Case(When(length__lte=SHORT, then="session_data"), output_field=TextField())
         expires: Any = F("expire_date")
@@ -203,10 +205,6 @@ class DatabaseReader(KeyedReader):
             pairs = found.values_list("session_key", "session_data")
             data = dict(read_undecoded(found.db, lambda: list(pairs)))
         return {key: data.get(key) for key in keys}
-
-
-def _behind(rows: Rows, position: str | None) -> Rows:
-    return (rows.filter(session_key__gt=position) if position else rows).order_by("session_key")
 
 
 def _session(
@@ -238,8 +236,3 @@ def _timestamp(moment: datetime, zone: tzinfo | None) -> float:
         # Faster than to make it aware.
         return (moment - _EPOCH).total_seconds()
     return make_aware(moment, zone).timestamp()
-
-
-def _as_column(timestamp: float) -> datetime:
-    moment = datetime.fromtimestamp(timestamp, timezone.utc)
-    return moment if settings.USE_TZ else make_naive(moment)
