@@ -20,11 +20,9 @@ from redis.exceptions import ReadOnlyError, ResponseError
 
 from .scripts import Command
 
-pack_command: Any
-try:
+pack_command: Any = None
+with suppress(ImportError):
     from hiredis import pack_command
-except ImportError:
-    pack_command = None
 
 #: Seconds after which a connection asks again whether its server takes writes.
 ASK_AGAIN = 1.0
