@@ -68,8 +68,9 @@ class _CurrentRequest:
             try:
                 for visit in stay.visits:
                     visit.close()
-                    with _logged(NOT_DELETED):
-                        visit.drop_ended()
+                    if visit.has_ended:
+                        with _logged(NOT_DELETED):
+                            visit.drop_ended()
                     visit.notify()
             finally:
                 stay.close()
@@ -94,8 +95,9 @@ class _CurrentRequest:
             try:
                 for visit in stay.visits:
                     visit.close()
-                    with _logged(NOT_DELETED):
-                        await visit.adrop_ended()
+                    if visit.has_ended:
+                        with _logged(NOT_DELETED):
+                            await visit.adrop_ended()
                     await visit.anotify()
             finally:
                 stay.close()

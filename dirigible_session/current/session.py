@@ -6,6 +6,7 @@ facade, a view, ``request.user`` or a login asks for it.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ LOADED = "_session_cache"
 #: The value of ``modified`` after a touch: the session middleware sends the cookie of a session
 #: that is modified, but there is nothing to save, unless the session is modified again.
 TOUCHED: Any = "touched"
+
+#: The visit whose session is being loaded in this thread or task.
+LOADING: ContextVar[Any] = ContextVar("dirigible_session_loading", default=None)
 
 #: The attributes that a session has in a request beside those of its engine.
 OWN_STATE = frozenset({"_dirigible_visit", "_dirigible_stay"})
@@ -50,16 +54,24 @@ def watched(engine: type[SessionBase]) -> type[SessionBase]:
             if LOADED in vars(self):
                 # An explicit load() reads the stored session again.
                 return visit.fresh().session.load()  # type: ignore[no-any-return]
-            with visit.loading():
+            visit.loading_key = self.session_key
+            token = LOADING.set(visit)
+            try:
                 data = super().load()
+            finally:
+                LOADING.reset(token)
             return visit.admit(data)  # type: ignore[no-any-return]
 
         async def aload(self) -> Data:
             visit = self._dirigible_visit
             if LOADED in vars(self):
                 return await visit.fresh().session.aload()  # type: ignore[no-any-return]
-            with visit.loading():
+            visit.loading_key = self.session_key
+            token = LOADING.set(visit)
+            try:
                 data = await super().aload()
+            finally:
+                LOADING.reset(token)
             return visit.admit(data)  # type: ignore[no-any-return]
 
         def create(self) -> None:

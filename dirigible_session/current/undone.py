@@ -45,6 +45,11 @@ class UndoableVisit(Visit):
     def _committed(self, session: SessionBase) -> None:
         self._uncertain_ends = tuple(one for one in self._uncertain_ends if one is not session)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is a session to delete, see ``Visit.has_ended``."""
+        return super().has_ended or bool(self._uncertain_ends)
+
     def drop_ended(self) -> None:
         """Delete the session that was loaded expired, and those whose end was undone."""
         super().drop_ended()

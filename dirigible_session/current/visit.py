@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +17,7 @@ from dirigible_session.stored import user_id_of
 
 from .attributes import Attributes
 from .lock import RequestLock
-from .session import LOADED, TOUCHED, watched
+from .session import LOADED, LOADING, TOUCHED, watched
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
@@ -49,10 +47,6 @@ class Stay(Arrival, Protocol):
 
     #: The visits that began in it.
     visits: tuple[Visit, ...]
-
-
-#: The visit whose session is being loaded in this thread or task.
-_loading: ContextVar[Visit | None] = ContextVar("dirigible_session_loading", default=None)
 
 
 class State(Enum):
@@ -116,9 +110,9 @@ class Visit:
     #: Whether the engine itself notices that another request has ended the session.
     engine_notices_end = False
 
-    #: The key of the session that was loaded, and of the session that is being loaded.
+    #: The key of the session that is being loaded, and of the session that was loaded.
+    loading_key: str | None = None
     _key: str | None = None
-    _loading_key: str | None = None
     #: The times that were loaded or set; None if there were none.
     _times: Times | None = None
     _are_times_told = False
@@ -233,20 +227,10 @@ class Visit:
         if not self.client_knows_it:
             self.session._session_key = None
 
-    @contextmanager
-    def loading(self) -> Iterator[None]:
-        """Mark the session as being loaded, so that the engine creates none."""
-        self._loading_key = self.session.session_key
-        token = _loading.set(self)
-        try:
-            yield
-        finally:
-            _loading.reset(token)
-
     @property
     def is_loading(self) -> bool:
         """Whether the session is being loaded in this thread or task."""
-        return _loading.get() is self
+        return LOADING.get() is self
 
     def may_create(self) -> bool:
         """Return whether to create a session: not while loading, as some engines would."""
@@ -314,8 +298,13 @@ class Visit:
         session = self.session.detached()
         vars(session)[LOADED] = data
         # An engine drops the key of an expired session.
-        session._session_key = session.session_key or self._loading_key
+        session._session_key = session.session_key or self.loading_key
         self.ended = Ended(reason, session, data)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is a stored session for :meth:`drop_ended` to delete."""
+        return self.ended is not None
 
     def drop_ended(self) -> None:
         """Delete the session that was loaded expired, and note that it ended."""
