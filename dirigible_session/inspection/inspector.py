@@ -51,10 +51,10 @@ _PREFIX = re.compile(rf"[0-9a-f]{{4,{handles.DIGEST_LENGTH}}}")
 
 @dataclass(frozen=True)
 class Page:
-    """Some of the sessions that are wanted, and where the next page begins."""
+    """A page of the sessions that match, and the position of the next page."""
 
     records: list[SessionRecord]
-    #: What to pass as ``after`` for the next page; None: there is none. It is URL-safe text, and
+    #: The ``after`` of the next page; None: there is none. It is URL-safe text, and
     #: tells nothing of a session key.
     next: str | None
     #: How many stored sessions were read to find these.
@@ -63,7 +63,7 @@ class Page:
 
 @dataclass(frozen=True)
 class EndedPage:
-    """Some of the sessions that were to be ended, and where the next page begins."""
+    """A page of the sessions that were ended, and the position of the next page."""
 
     #: Those that this call ended.
     sessions: list[StoredSession]
@@ -86,7 +86,7 @@ class Walk:
         self._until = until
         self._most_read = most_read
         self.read = 0
-        #: Where a walk in pages goes on.
+        #: The position at which the walk continues.
         self.position = ""
         #: Set by a caller who needs no more; the walk then only checks whether there is more.
         self.is_enough = False
@@ -195,7 +195,7 @@ class Inspector:
         reveal: bool = False,
         now: float | None = None,
     ) -> Page:
-        """Return up to ``limit`` records of the sessions that are wanted, and where to go on.
+        """Return up to ``limit`` records of the sessions that match, and the next position.
 
         It goes on after the position ``after``, the ``next`` of the page before, and reads no
         more sessions than it needs: not those of the pages before, nor more than ``most_read``,

@@ -1,4 +1,4 @@
-"""Where a walk in pages goes on, as a text that may be shown.
+"""The position of a walk in pages, as text that may be shown.
 
 On Django's engines the position is a session key, which opens a session. So it is encrypted, with
 a key that is derived from ``SECRET_KEY``, and signed: it may stand in the address of a page.

@@ -38,7 +38,7 @@ class SessionRecord:
     """One stored session, fit to be shown: its key hidden and its secrets as stars.
 
     ``session_key`` is None, and values whose names look secret are stars, unless the reader was
-    told to reveal them. Datetimes are aware and in UTC, None where unknown; an ``expires`` of None
+    told to reveal them. Datetimes are aware and in UTC, None if unknown; an ``expires`` of None
     also says that the session never times out.
     """
 
@@ -68,7 +68,7 @@ class SessionRecord:
 
 BAD_EXPIRY = "expiry is neither a number nor a date"
 
-#: Stands in for times that are unknown where only the interval is asked for.
+#: A placeholder for unknown times if only the interval is needed.
 _NO_TIMES = Times(0, 0)
 
 
@@ -183,7 +183,7 @@ class Summary:
     #: Bytes as stored: of all sessions, and of the largest one.
     bytes: int
     largest: int
-    #: When the oldest was created, in UTC; None where unknown.
+    #: When the oldest was created, in UTC; None if unknown.
     oldest: datetime | None
     #: How many sessions have an attribute of a name, the most frequent first.
     attributes: dict[str, int]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NAMES_REMEMBERED = 4096
 LONGEST_REMEMBERED = 100
 
-#: Stands for a value where the filter is asked about a name alone.
+#: A placeholder value, to ask the filter about a name alone.
 SHOWN: Any = object()
 
 

@@ -20,7 +20,7 @@ def cut(text: str, width: int) -> str:
     if len(text) <= width and text.isascii():
         return text
     taken = 0
-    # Where there is still room for the ellipsis.
+    # The end of the text that leaves room for the ellipsis.
     fits = 0
     for place, character in enumerate(text):
         taken += _width(character)

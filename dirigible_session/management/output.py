@@ -1,4 +1,4 @@
-"""Where a command's data goes: to stdout, or to a file that appears whole or not at all."""
+"""The output of a command: to stdout, or to a file that appears whole or not at all."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from .cells import cut, fitted, width_of
 
 GAP = "  "
 
-#: As wide as the attributes get where no terminal sets a limit.
+#: The width of the attributes without a terminal.
 WIDEST_ATTRIBUTES = 200
 NARROWEST_ATTRIBUTES = 24
 
@@ -38,7 +38,7 @@ STYLES = {"active": "32", "expired": "2", "unreadable": "31"}
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table; one of a higher rank is left out earlier where it gets narrow."""
+    """A column of the table. On a narrow terminal, columns of a higher rank are dropped first."""
 
     title: str
     width: int
@@ -83,7 +83,7 @@ class Table:
         width: int | None = None,
         is_coloured: bool = False,
     ) -> None:
-        """``width`` is that of the terminal; None: there is none."""
+        """``width`` is that of the terminal; None without a terminal."""
         self._now = now
         self._is_coloured = is_coloured
         # Revealed values are not cut.
@@ -100,7 +100,7 @@ class Table:
             self._width = sys.maxsize
 
     def lines(self, records: Iterable[SessionRecord]) -> Iterator[str]:
-        """Give a line of titles, if there are sessions, and a line for each session."""
+        """Yield a line of titles, if there are sessions, and a line for each session."""
         remaining = iter(records)
         first: list[SessionRecord] = []
         for record in remaining:

@@ -1,4 +1,4 @@
-"""Which reader reads the sessions of an engine, and why there is none for some."""
+"""The reader for the sessions of an engine, or the reason why there is none."""
 
 from __future__ import annotations
 

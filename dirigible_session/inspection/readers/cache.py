@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 KEYS = 500
 VALUE_BYTES = 1_000_000
 
-#: Stands for a session key where it is looked for in a cache's key.
+#: A placeholder for the session key, to find the pattern of a cache's keys.
 PROBE = "dirigiblesessionprobe"
 
 
@@ -96,8 +96,8 @@ class CacheReader(KeyedReader):
     """The sessions in a cache on Redis, found by SCAN.
 
     At a time, 500 keys are in memory and the values of some of them, of one megabyte in all (or
-    one value, if that is larger). Where Redis moves its keys to a larger table meanwhile, SCAN may
-    give one twice.
+    one value, if that is larger). If Redis moves its keys to a larger table meanwhile, SCAN may
+    return a key twice.
     """
 
     def __init__(self, store_class: type[SessionStore]) -> None:

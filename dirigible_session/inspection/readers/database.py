@@ -97,7 +97,7 @@ class DatabaseReader(KeyedReader):
                 query.pause(last)
 
     def walk(self, query: Query) -> Iterator[StoredSession]:
-        """Walk the sessions; by their expiry in the table, where the query asks for it."""
+        """Walk the sessions, by their expiry in the table if the query asks for it."""
         if query.digest_prefix or query.digests is not None:
             yield from super().walk(query)
             return

@@ -86,7 +86,7 @@ class FileReader(KeyedReader):
         ):
             for entry in entries:
                 key = entry.name.removeprefix(self._prefix)
-                # Beside sessions there are files that are being written, and strangers.
+                # The directory may also have files that are being written, and unrelated files.
                 is_session = entry.name.startswith(self._prefix) and _KEY_CHARS.issuperset(key)
                 if is_session and key and entry.is_file():
                     yield key

@@ -1,4 +1,4 @@
-"""``manage.py sessions_dump``: who is there, and what their sessions hold."""
+"""``manage.py sessions_dump``: shows stored sessions and their data."""
 
 from __future__ import annotations
 

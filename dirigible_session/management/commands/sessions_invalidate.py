@@ -25,7 +25,7 @@ NOT_INTERACTIVE = (
 
 
 class Command(SessionCommand):
-    """Ends stored sessions: they are gone at once, whoever holds their keys."""
+    """Ends stored sessions: their keys open nothing any more."""
 
     help = "Ends stored sessions. Asks first, unless told not to."
 
