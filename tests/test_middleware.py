@@ -55,6 +55,50 @@ def test_under_asgi_it_makes_no_thread_hop_of_its_own(use_engine, monkeypatch):
     assert asyncio.run(middleware(request)).status_code == 200
 
 
+def test_a_request_that_passes_twice_keeps_changes_in_place(use_engine, store_class):
+    use_engine("db")
+    request = RequestFactory().get("/")
+    request.session = store_class()
+    request.session["cart"] = []
+    request.session.create()
+
+    def view(request):
+        facade.get_attribute("cart").append("tea")
+        return HttpResponse()
+
+    middleware = DirigibleSessionMiddleware(view)
+    for count in (1, 2):
+        request.session.modified = False
+        middleware(request)
+        assert request.session.modified
+        assert request.session["cart"] == ["tea"] * count
+
+
+def test_a_session_that_use_request_began_sends_its_signals(use_engine, store_class):
+    use_engine("db")
+    request = RequestFactory().get("/")
+    request.session = store_class()
+    replaced = []
+
+    def receive(value, **kwargs):
+        replaced.append(value)
+
+    def view(request):
+        request.session = store_class()
+        request.session["cart"] = cart = []
+        with facade.use_request(request):
+            facade.get_attribute("cart")
+        cart.append("tea")
+        return HttpResponse()
+
+    signals.attribute_replaced.connect(receive)
+    try:
+        DirigibleSessionMiddleware(view)(request)
+    finally:
+        signals.attribute_replaced.disconnect(receive)
+    assert replaced == [["tea"]]
+
+
 def test_under_wsgi_it_is_no_coroutine():
     middleware = DirigibleSessionMiddleware(lambda request: HttpResponse())
     assert not iscoroutinefunction(middleware)

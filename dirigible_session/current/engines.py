@@ -57,8 +57,8 @@ def watch(session: Any, stay: Stay) -> None:
     engine: Any = type(session)
     session_class = CLASSES.get(engine) or class_for(engine)
     if session_class is engine:
-        # It is watched already, as on a request that passes through the middleware again.
-        stay.visits = session._dirigible_stay.visits
+        # The request passes through the middleware again.
+        stay.visits = tuple(filter(None, [vars(session).get(VISIT)]))
         return
     session.__class__ = session_class
     session._dirigible_stay = stay
@@ -75,6 +75,9 @@ def begin(session: Any, stay: Stay) -> Visit:
     if STAY not in vars(session):
         watch(session, stay)
     visit: Visit = session._dirigible_visit
+    if visit not in stay.visits:
+        # The session came from another stay.
+        stay.visits += (visit,)
     return visit
 
 
