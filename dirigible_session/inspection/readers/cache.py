@@ -18,6 +18,7 @@ from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.memcached import BaseMemcachedCache
 from django.core.cache.backends.redis import RedisCache
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext_noop as _
 
 from dirigible_session import handles
@@ -58,10 +59,9 @@ def redis_access(alias: str) -> RedisAccess:
     django_redis = sys.modules.get("django_redis.cache")
     if django_redis is not None and isinstance(cache, django_redis.RedisCache):
         client: Any = cache.client
-        try:
-            return RedisAccess(client.get_client(write=False), client.make_key, _loads(client))
-        except NotImplementedError:
-            raise _not_listable(alias, _("it is spread over several servers by the key")) from None
+        if isinstance(client, import_string("django_redis.client.ShardClient")):
+            raise _not_listable(alias, _("it is spread over several servers by the key"))
+        return RedisAccess(client.get_client(write=False), client.make_key, _loads(client))
     raise _not_listable(
         alias, _reason(cache), name=f"{type(cache).__module__}.{type(cache).__qualname__}"
     )
