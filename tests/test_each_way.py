@@ -18,18 +18,10 @@ from django.template import Context, Template
 from django.utils import timezone
 from django.utils.safestring import mark_safe
 
+from dirigible_session import signals
 from dirigible_session.exceptions import AttributeNotSerializable, SessionNotFound
 from dirigible_session.facade import aopen_session, open_session
 from dirigible_session.handles import digest
-from dirigible_session.signals import (
-    Reason,
-    attribute_added,
-    attribute_removed,
-    attribute_replaced,
-    session_created,
-    session_id_changed,
-    session_invalidated,
-)
 
 from .conftest import STOCK_ENGINES
 from .visiting import Functions, Visitor, run
@@ -47,12 +39,12 @@ MIDDLEWARE = {
     ],
 }
 SIGNALS = (
-    session_created,
-    session_invalidated,
-    session_id_changed,
-    attribute_added,
-    attribute_replaced,
-    attribute_removed,
+    signals.session_created,
+    signals.session_invalidated,
+    signals.session_id_changed,
+    signals.attribute_added,
+    signals.attribute_replaced,
+    signals.attribute_removed,
 )
 
 
@@ -406,24 +398,26 @@ class TestTheEnd:
             assert not _is_authenticated(visitor)
 
         ends = {
-            lambda: visitor.visit(lambda session: session.invalidate()): Reason.INVALIDATED,
-            lambda: _log_out(visitor): Reason.FLUSHED,
-            lambda: visitor.log_in(rival): Reason.FLUSHED,
-            change_password: Reason.FLUSHED,
+            lambda: visitor.visit(lambda session: session.invalidate()): signals.Reason.INVALIDATED,
+            lambda: _log_out(visitor): signals.Reason.FLUSHED,
+            lambda: visitor.log_in(rival): signals.Reason.FLUSHED,
+            change_password: signals.Reason.FLUSHED,
         }
         for end, reason in ends.items():
             _log_out(visitor)
             visitor.log_in(user)
             visitor.visit(_store)
             handle = digest(visitor.visit(lambda session: session.get_id()))[:12]
-            received = receive(session_invalidated)
+            received = receive(signals.session_invalidated)
             end()
             [(_, named)] = received
             assert (named["reason"], named["user_id"]) == (reason, str(user.pk))
             assert (named["handle"], named["session"]["name"]) == (handle, [1])
 
     @pytest.mark.parametrize(
-        ("setting", "reason"), [(None, Reason.IDLE), (1500, Reason.TIMEOUT)], ids=["idle", "busy"]
+        ("setting", "reason"),
+        [(None, signals.Reason.IDLE), (1500, signals.Reason.TIMEOUT)],
+        ids=["idle", "busy"],
     )
     @pytest.mark.parametrize("by_user", [True, False])
     def test_by_a_limit_is_told_to_who_comes(
@@ -436,7 +430,7 @@ class TestTheEnd:
             clock.tick(900)
             assert visitor.visit(_read) == [1]
         clock.tick(1000)
-        received = receive(session_invalidated)
+        received = receive(signals.session_invalidated)
         assert not (_is_authenticated(visitor) if by_user else visitor.visit(_read))
         told = [(named["reason"], named["user_id"]) for _, named in received]
         if name in FORGETFUL:
@@ -461,13 +455,13 @@ class TestSignals:
         visitor.visit(visit)
         visitor.log_in(user)
         assert [signal for signal, _ in received] == [
-            attribute_added,
-            attribute_replaced,
-            attribute_added,
-            attribute_removed,
-            attribute_replaced,
-            session_created,
-            session_id_changed,
+            signals.attribute_added,
+            signals.attribute_replaced,
+            signals.attribute_added,
+            signals.attribute_removed,
+            signals.attribute_replaced,
+            signals.session_created,
+            signals.session_id_changed,
         ]
         assert [named.get("old_value") for _, named in received[1:5]] == [[1], None, 1, [3]]
 
