@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from .current.visit import Visit
 
 GetResponse = Callable[["HttpRequest"], "HttpResponseBase | Awaitable[HttpResponseBase]"]
+
+#: A function, its async twin, and the context manager to call them in.
+LastCall = tuple[
+    Callable[[], object], Callable[[], Awaitable[object]], AbstractContextManager[None]
+]
 
 logger = logging.getLogger("dirigible_session")
 
@@ -62,7 +67,9 @@ class _CurrentRequest:
                 or conf.counts_unused
                 or getattr(request, "session", None) is not session
             ):
-                _finish(request, stay, response)
+                for call, _, guard in _last_calls(request, stay, response):
+                    with guard:
+                        call()
             return response
         finally:
             try:
@@ -89,7 +96,9 @@ class _CurrentRequest:
                 or conf.counts_unused
                 or getattr(request, "session", None) is not session
             ):
-                await _afinish(request, stay, response)
+                for _, acall, guard in _last_calls(request, stay, response):
+                    with guard:
+                        await acall()
             return response
         finally:
             try:
@@ -123,44 +132,21 @@ class _CurrentRequest:
             context.current.reset(token)
 
 
-def _finish(request: HttpRequest, stay: context.Current, response: HttpResponseBase) -> None:
-    """Record the last access of the request's session, if no save of Django's will do that."""
+def _last_calls(
+    request: HttpRequest, stay: context.Current, response: HttpResponseBase
+) -> Iterator[LastCall]:
+    """Yield what the session's store has to do at the end of a request, before Django's save."""
     if not hasattr(request, "session"):
         return
     visit = begin(request.session, stay)
     is_unused = _counts_although_unused(visit, response)
     if is_unused:
-        with _logged(NOT_LOADED):
-            visit.load_data()
+        yield visit.load_data, visit.aload_data, _logged(NOT_LOADED)
     if visit.finish(response.status_code):
-        with _logged(NOT_RECORDED):
-            visit.touch()
+        yield visit.touch, visit.atouch, _logged(NOT_RECORDED)
     elif visit.is_quiet:
         if _is_to_be_saved(visit, response):
-            with _interruption():
-                visit.session.save()
-            visit.session.modified = False
-        _leave_cookie(visit.session, response)
-    if is_unused:
-        visit.session.accessed = _sends_cookie(visit)
-
-
-async def _afinish(request: HttpRequest, stay: context.Current, response: HttpResponseBase) -> None:
-    """Async twin of :func:`_finish`."""
-    if not hasattr(request, "session"):
-        return
-    visit = begin(request.session, stay)
-    is_unused = _counts_although_unused(visit, response)
-    if is_unused:
-        with _logged(NOT_LOADED):
-            await visit.aload_data()
-    if visit.finish(response.status_code):
-        with _logged(NOT_RECORDED):
-            await visit.atouch()
-    elif visit.is_quiet:
-        if _is_to_be_saved(visit, response):
-            with _interruption():
-                await visit.session.asave()
+            yield visit.session.save, visit.session.asave, _interruption()
             visit.session.modified = False
         _leave_cookie(visit.session, response)
     if is_unused:
