@@ -415,8 +415,7 @@ class EngineBase(BatchOperations, SessionBase):
         if stored is None:
             moved = yield "_read_moved", digest, change.loaded
             if moved is not None and not self._is_over(moved):
-                before = moved.times if change.loaded is None else change.loaded.times
-                times = mapping.merged_times(before, change.times, moved.times)
+                times = change.times_over(moved)
                 stored = yield "_insert", new.digest, change.copy_of(moved), times
         # Not before the store has answered: an error leaves the session under its old key.
         self._session_key, self.modified = new.key, True

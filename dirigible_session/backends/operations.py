@@ -12,7 +12,7 @@ from django.contrib.auth import SESSION_KEY
 
 from dirigible_session.lifecycle import Times
 
-from .mapping import Delta, Texts
+from .mapping import Delta, Texts, merged_times
 
 
 class StoredData(Protocol):
@@ -57,6 +57,13 @@ class Change:
     def texts(self) -> Texts:
         """All attributes as this request sees them: ``delta`` applied to the loaded state."""
         return self.delta.laid_over({} if self.loaded is None else self.loaded.texts)
+
+    def times_over(self, stored: StoredData) -> Times:
+        """Return the times to store, given the state that is stored now."""
+        if stored.error:
+            return self.times
+        before = stored if self.loaded is None else self.loaded
+        return merged_times(before.times, self.times, stored.times)
 
     def copy_of(self, moved: StoredData) -> Texts:
         """Return the attributes of a copy of a session whose key another request has changed.

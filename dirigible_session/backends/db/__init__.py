@@ -255,11 +255,7 @@ class SessionStore(DatabaseListing, EngineBase):
     # The columns of a row.
 
     def _changed(self, stored: Row, change: Change, digest: str) -> Row:
-        times = change.times
-        if not stored.error:
-            loaded = change.loaded
-            before = stored if loaded is None or loaded.error else loaded
-            times = mapping.merged_times(before.times, times, stored.times)
+        times = change.times_over(stored)
         delta = change.delta
         if delta.clears and change.loaded is not None:
             # The loaded row was damaged, and a rival may have replaced it since.

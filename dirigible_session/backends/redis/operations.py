@@ -23,7 +23,6 @@ from dirigible_session.backends.mapping import (
     Confidential,
     Delta,
     Texts,
-    merged_times,
 )
 from dirigible_session.backends.operations import Change, StoredData
 from dirigible_session.conf import conf
@@ -276,11 +275,8 @@ def _keep(
     site: Site, new: str, change: Change, written: StoredHash, moved: StoredHash
 ) -> Operation[StoredHash | None]:
     """Store a session under its new digest for good, with the changes of rivals."""
-    texts, times = change.texts, change.times
-    if not moved.error:
-        before = moved.times if change.loaded is None else change.loaded.times
-        texts = change.delta.laid_over(moved.texts)
-        times = merged_times(before, times, moved.times)
+    texts = change.texts if moved.error else change.delta.laid_over(moved.texts)
+    times = change.times_over(moved)
     save = Save(new, times, stored=written)
     if list(texts.items()) != list(written.texts.items()) or times != written.times:
         save = _replacement(new, texts, times)
