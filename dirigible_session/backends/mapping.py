@@ -12,10 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-from django.contrib.auth import SESSION_KEY
-
 from dirigible_session.lifecycle import Times
-from dirigible_session.stored import USER_ID_LENGTH, from_document, from_json
+from dirigible_session.stored import USER_ID_LENGTH, from_document, from_json, user_id_of
 
 Value = TypeVar("Value")
 
@@ -236,15 +234,16 @@ def merged_times(before: Times, ours: Times, theirs: Times) -> Times:
     if ours.interval != before.interval:
         interval = ours.interval
     if ours.authenticated != before.authenticated:
-        is_both = ours.authenticated is not None and login is not None
-        login = max(filter(None, (ours.authenticated, login))) if is_both else ours.authenticated
+        login = ours.authenticated
+        if login is not None and theirs.authenticated is not None:
+            login = max(login, theirs.authenticated)
     return Times(theirs.created, max(ours.accessed, theirs.accessed), interval, login)
 
 
 def user_of(data: Mapping[str, Any]) -> str | None:
     """Return the primary key, as text, of the logged-in user of a session; None if anonymous."""
-    user_id = data.get(SESSION_KEY)
-    return None if user_id is None else indexed_user(str(user_id))
+    user_id = user_id_of(data)
+    return None if user_id is None else indexed_user(user_id)
 
 
 def indexed_user(user_id: str) -> str:

@@ -67,6 +67,18 @@ def test_the_interval_is_this_requests_if_it_set_one():
     assert mapping.merged_times(before, Times(1.0, 2.5, 0), theirs) == Times(1.0, 3.0, 0)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "login"),
+    [(5.0, None, 5.0), (5.0, 6.0, 6.0), (6.0, 5.0, 6.0), (None, 5.0, 5.0), (0.0, 0.0, 0.0)],
+)
+def test_of_two_logins_the_later_counts(ours, theirs, login):
+    before = Times(1.0, 2.0)
+    merged = mapping.merged_times(
+        before, Times(1.0, 2.0, None, ours), Times(1.0, 2.0, None, theirs)
+    )
+    assert merged.authenticated == login
+
+
 # Merging.
 
 keys = st.sampled_from("abcd")
