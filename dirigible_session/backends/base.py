@@ -198,25 +198,26 @@ class EngineBase(BatchOperations, SessionBase):
 
         Return whether this call deleted it. Of several concurrent calls, only the first does.
         """
-        found = self.found_over
-        return found is not None and self._remove_if(self._found_over_digest, found)
+        return self._run(self._ending_found_over())
 
     async def aend_found_over(self) -> bool:
         """Async twin of :meth:`end_found_over`."""
+        return await self._arun(self._ending_found_over())
+
+    def _ending_found_over(self) -> Steps[bool]:
         found = self.found_over
-        if found is None:
-            return False
-        return bool(await self._in_async("_remove_if", self._found_over_digest, found))
+        return found is not None and (yield "_remove_if", self._found_over_digest, found)
 
     def exists(self, session_key: str | None) -> bool:
         """Return whether a session with this key is stored, expired or not."""
-        return session_key is not None and self._has(handles.digest(session_key))
+        return self._run(self._existing(session_key))
 
     async def aexists(self, session_key: str | None) -> bool:
         """Async twin of :meth:`exists`."""
-        if session_key is None:
-            return False
-        return bool(await self._in_async("_has", handles.digest(session_key)))
+        return await self._arun(self._existing(session_key))
+
+    def _existing(self, session_key: str | None) -> Steps[bool]:
+        return session_key is not None and (yield "_has", handles.digest(session_key))
 
     # Saving.
 
