@@ -165,9 +165,7 @@ class SessionStore(DatabaseListing, EngineBase):
     def _replace(self, digest: str, found: StoredData, texts: Texts, times: Times) -> bool:
         before = cast("Row", found)
         row = self._row_of(texts, times, before.version + 1, before.first_digest)
-        as_read = {
-            f"{name} =": before.as_read[name] for name in before.as_read if name == "version"
-        }
+        as_read = {"version =": before.as_read["version"]} if "version" in before.as_read else {}
         return self._set(self._columns(row) | self._further_columns(row), digest, as_read)
 
     @tried_again

@@ -27,7 +27,7 @@ Failure = (RedisError, RedisClusterException)
 
 def is_worth_a_retry(error: Exception) -> bool:
     """Return whether another connection may work: this connection broke, or led to a replica."""
-    return isinstance(error, (ConnectionError, ReadOnlyError)) or _is_of_a_replica(error)
+    return isinstance(error, ConnectionError) or _is_of_a_replica(error)
 
 
 def _is_of_a_replica(error: Exception) -> bool:
