@@ -118,7 +118,7 @@ class Client:
     def library(self) -> Library:
         """The calls through a client of redis-py, which is made at first use.
 
-        To make the client of a cluster takes calls to its nodes.
+        The client of a cluster connects to its nodes when it is made.
         """
         if self._library is None:
             with self._lock:
@@ -194,7 +194,10 @@ class Client:
             name, _, cursor = place.partition(" ")
             nodes = {node.name: node for node in client.get_primaries()}
             # If that node has left the cluster, start with the next node.
-            name, *others = [n for n in sorted(nodes) if n >= name]
+            later = [n for n in sorted(nodes) if n >= name]
+            if not later:
+                return "", []
+            name, *others = later
             start = int(cursor or 0) if place.startswith(f"{name} ") else 0
             cursors, found = client.scan(start, target_nodes=nodes[name], **options)
             cursor = cursors[name]

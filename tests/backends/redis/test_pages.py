@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from redis.cluster import RedisCluster
 
 from dirigible_session import handles
 from dirigible_session.backends.redis import client
@@ -40,6 +43,15 @@ def test_they_hold_each_session(count: int, scanned: int, monkeypatch: pytest.Mo
     read = pages(limit=3)
     assert numbers(read) == list(range(count))
     assert all(len(page.records) == 3 for page in read[:-1])
+
+
+def test_a_walk_ends_if_the_last_node_has_left_the_cluster() -> None:
+    cluster = Mock(spec=RedisCluster)
+    cluster.get_primaries.return_value = [SimpleNamespace(name="127.0.0.1:7000")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client.Client, "redis", cluster)
+        walked = client.clients.of_process().scan_page("127.0.0.1:7001 5", b"*", "hash")
+    assert walked == ("", [])
 
 
 def test_those_of_a_user_come_in_pages_too() -> None:
