@@ -63,30 +63,27 @@ class RedisBatch(ABC):
     def _publish(self, digests: Iterable[str]) -> set[str]:
         keys = self._site().keys
         staged = StagedKeys(keys.prefix)
-        published = _each(
+        return _each_done(
             {
                 digest: _one_call((2, staged.session(digest), keys.session(digest)), PUBLISH)
                 for digest in digests
             }
         )
-        return {digest for digest, is_there in published.items() if is_there}
 
     def _replace_many(self, replacements: Replacements) -> set[str]:
         site = self._site()
-        replaced = _each(
+        return _each_done(
             {
                 digest: single.replace_if(site, digest, *replacement)
                 for digest, replacement in replacements.items()
             }
         )
-        return {digest for digest, is_replaced in replaced.items() if is_replaced}
 
     def _remove_many(self, found: Mapping[str, StoredData]) -> set[str]:
         site = self._site()
-        removed = _each(
+        return _each_done(
             {digest: single.remove_if(site, digest, stored) for digest, stored in found.items()}
         )
-        return {digest for digest, is_removed in removed.items() if is_removed}
 
 
 def _one_call(args: Args, script: Script | None = None) -> Operation[Any]:
@@ -98,6 +95,11 @@ def _one_call(args: Args, script: Script | None = None) -> Operation[Any]:
 def _each(operations: Mapping[str, Operation[T]]) -> dict[str, T]:
     """Do operations side by side and return their results by digest."""
     return dict(zip(operations, drive(together(list(operations.values()))), strict=True))
+
+
+def _each_done(operations: Mapping[str, Operation[Any]]) -> set[str]:
+    """Do operations side by side; return the digests of those that returned a true value."""
+    return {digest for digest, is_done in _each(operations).items() if is_done}
 
 
 def together(operations: Sequence[Operation[T]]) -> Operation[list[T]]:

@@ -177,7 +177,7 @@ def is_instrumented_async() -> bool:
 
 
 class _Pace:
-    """A clock for an expensive task."""
+    """Limits how often an expensive task is done."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

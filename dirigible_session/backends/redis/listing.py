@@ -1,4 +1,4 @@
-"""Walking all sessions in Redis, and removing sessions and index entries that are over."""
+"""Listing the sessions in Redis, and removing expired sessions and stale index entries."""
 
 from __future__ import annotations
 
@@ -19,11 +19,8 @@ from . import record
 from .client import Client, clients, drive
 from .operations import (
     Site,
-    delete_call,
-    ended_text,
     listed_call,
     remove_all,
-    unlisted_call,
 )
 from .record import StoredHash
 from .scripts import READ, Call, Unordered
@@ -71,7 +68,7 @@ class RedisListing(ABC):
     @classmethod
     def end_stored(cls, digests: Sequence[str]) -> set[str]:
         """Delete these sessions and return the digests of the sessions that still existed."""
-        return drive(remove_all(cls()._site(), digests))
+        return drive(remove_all(cls()._site(), dict.fromkeys(digests)))
 
     @classmethod
     def clear_expired(cls) -> None:
@@ -86,8 +83,8 @@ class RedisListing(ABC):
         removed = _clear_index(client, site)
         ended, added = _clear_sessions(client, site)
         logger.info(
-            "clearsessions: %d sessions that were over deleted; of the index of sessions by user, "
-            "%d entries removed and %d added.",
+            "clearsessions: deleted %d expired sessions; removed %d entries from the index of "
+            "sessions by user and added %d.",
             ended,
             removed,
             added,
@@ -206,14 +203,15 @@ def _clear_sessions(client: Client, site: Site) -> tuple[int, int]:
     start = site.keys.session("")
     for digests in _batches(_scanned(start, client.scan(_literal(start) + b"*", "hash"))):
         now = time.time()
-        over: list[tuple[str, StoredHash]] = []
+        over: dict[str, StoredHash] = {}
         live: list[tuple[str, str, StoredHash]] = []
         for digest, head in _read_heads(client, site, digests):
             if head.expires is not None and head.expires <= now:
-                over.append((digest, head))
+                over[digest] = head
             elif head.user is not None:
                 live.append((digest, head.user, head))
-        ended += _end(client, site, over)
+        # A session that was visited meanwhile stays.
+        ended += len(drive(remove_all(site, over)))
         known = client.run(
             Unordered(Call(("ZSCORE", site.keys.user(user), digest)) for digest, user, _ in live)
         )
@@ -225,22 +223,6 @@ def _clear_sessions(client: Client, site: Site) -> tuple[int, int]:
         client.run(lost)
         added += len(lost)
     return ended, added
-
-
-def _end(client: Client, site: Site, over: Sequence[tuple[str, StoredHash]]) -> int:
-    # A session that was visited meanwhile stays.
-    answers = client.run(Unordered(delete_call(site, digest, head) for digest, head in over))
-    ended = [
-        found for found, answer in zip(over, answers, strict=True) if ended_text(answer) is not None
-    ]
-    client.run(
-        Unordered(
-            unlisted_call(site, digest, head.user)
-            for digest, head in ended
-            if head.user is not None
-        )
-    )
-    return len(ended)
 
 
 def _read_heads(

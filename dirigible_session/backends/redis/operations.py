@@ -11,7 +11,7 @@ check that, but it names every session that exists.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha1
 from typing import Any, NamedTuple, cast
@@ -36,11 +36,11 @@ from .url import Keys
 
 #: Milliseconds for which the old key names the new digest. No request takes longer.
 MOVED = 3_600_000
-#: Attempts while rivals are faster.
+#: The number of attempts before SessionConflict is raised.
 TRIES = 50
 #: The optional times of a session.
 OPTIONAL_TIMES = ("interval", "authenticated")
-#: Milliseconds for no limit: about three thousand years.
+#: The number of milliseconds that means no limit: about three thousand years.
 FOR_GOOD = 10**14
 
 
@@ -153,14 +153,7 @@ def update(site: Site, digest: str, change: Change) -> Operation[StoredHash | No
         save.mode = "mend"
         return (yield from _save(site, save))
     save = Save(digest, change.times, delta=change.delta, stored=stored)
-    for name in OPTIONAL_TIMES:
-        value = getattr(change.times, name)
-        if value == getattr(stored.times, name):
-            continue
-        if value is None:
-            save.removed.append(name)
-        else:
-            save.pairs += (name, repr(value))
+    _set_optional_times(save)
     return (yield from _save(site, save))
 
 
@@ -187,7 +180,7 @@ def remove(site: Site, digest: str, loaded: StoredData | None = None) -> Operati
     With ``loaded``, also delete it if its key was changed since.
     """
     for _ in range(TRIES):
-        (answer,) = yield [Call((1, site.keys.session(digest), "", ""), DELETE)]
+        (answer,) = yield [delete_call(site, digest)]
         if answer is None:
             return False
         is_ended, text = answer
@@ -208,16 +201,14 @@ def remove_if(site: Site, digest: str, found: StoredData) -> Operation[bool]:
     return user_text is not None
 
 
-def remove_all(site: Site, digests: Sequence[str]) -> Operation[set[str]]:
+def remove_all(site: Site, found: Mapping[str, StoredHash | None]) -> Operation[set[str]]:
     """Delete sessions and their entries in the index; return the digests of the deleted sessions.
 
-    If a connection breaks before the answer, a deleted session may be missing from them.
+    If the state of a session is given, the session is only deleted if it has not changed since. If
+    a connection breaks before the answer, a deleted session may be missing from the result.
     """
-    once = dict.fromkeys(digests)
-    answers = yield Unordered(
-        Call((1, site.keys.session(digest), "", ""), DELETE) for digest in once
-    )
-    texts = {d: ended_text(answer) for d, answer in zip(once, answers, strict=True)}
+    answers = yield Unordered(delete_call(site, d, stored) for d, stored in found.items())
+    texts = {d: ended_text(answer) for d, answer in zip(found, answers, strict=True)}
     users = [(digest, record.user_of(text)) for digest, text in texts.items()]
     yield Unordered(unlisted_call(site, digest, user) for digest, user in users if user is not None)
     return {digest for digest, text in texts.items() if text is not None}
@@ -284,12 +275,21 @@ def _keep(
 
 
 def _creation(digest: str, texts: Texts, times: Times) -> Save:
-    pairs: Pairs = ["created", repr(times.created)]
+    save = Save(digest, times, "create", Delta(texts), ["created", repr(times.created)])
+    _set_optional_times(save)
+    return save
+
+
+def _set_optional_times(save: Save) -> None:
+    """Store the interval and the login time if they differ from the known ones."""
     for name in OPTIONAL_TIMES:
-        value = getattr(times, name)
-        if value is not None:
-            pairs += (name, repr(value))
-    return Save(digest, times, "create", Delta(texts), pairs)
+        value = getattr(save.times, name)
+        if value == getattr(save.stored.times, name):
+            continue
+        if value is None:
+            save.removed.append(name)
+        else:
+            save.pairs += (name, repr(value))
 
 
 def _replacement(digest: str, texts: Texts, times: Times) -> Save:
@@ -360,7 +360,7 @@ def unlisted_call(site: Site, digest: str, user: str) -> Call:
     return Call(("ZREM", site.keys.user(user), digest))
 
 
-def delete_call(site: Site, digest: str, found: StoredHash) -> Call:
-    """Return the call that deletes a session if it has not changed."""
-    key = site.keys.session(digest)
-    return Call((1, key, found.serial, repr(found.times.accessed)), DELETE)
+def delete_call(site: Site, digest: str, found: StoredHash | None = None) -> Call:
+    """Return the call that deletes a session; with ``found``, only if it has not changed."""
+    state = ("", "") if found is None else (found.serial, repr(found.times.accessed))
+    return Call((1, site.keys.session(digest), *state), DELETE)

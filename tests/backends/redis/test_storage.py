@@ -509,8 +509,9 @@ class TestClearsessions:
     def clear(self, ended: int, removed: int, added: int) -> None:
         self.log.clear()
         call_command("clearsessions")
-        assert f"{ended} sessions" in self.log.text
-        assert f"{removed} entries removed and {added} added" in self.log.text
+        assert f"deleted {ended} expired sessions" in self.log.text
+        assert f"removed {removed} entries" in self.log.text
+        assert f"added {added}." in self.log.text
 
     def test_leaves_live_sessions_alone(self, redis: Redis) -> None:
         key = new(a=1, _auth_user_id="7")
