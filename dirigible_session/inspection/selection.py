@@ -13,9 +13,7 @@ from heapq import nlargest
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from dirigible_session.stored import RESERVED, Query, State
-
-from .users import USER_KEY
+from dirigible_session.stored import RESERVED, Query, State, user_id_of
 
 if TYPE_CHECKING:
     from dirigible_session.stored import StoredSession
@@ -163,8 +161,8 @@ class Selection:
 
     def _matches_content(self, stored: StoredSession, now: float) -> bool:
         data = stored.data or {}
-        user_id = data.get(USER_KEY)
-        if self.user_id is not None and str(user_id) != self.user_id:
+        user_id = user_id_of(data)
+        if self.user_id is not None and user_id != self.user_id:
             return False
         if self.anonymous and user_id is not None:
             return False

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from django.contrib.auth import SESSION_KEY, get_user_model
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import DataError
 
 from .errors import NoSuchUser, store_errors_as
-
-#: The name of the user's primary key in the data of a session.
-USER_KEY = SESSION_KEY
 
 USERS = "The table of users"
 

@@ -125,6 +125,7 @@ def test_sessions_of_a_user_and_of_nobody(listable_engine, store, read):
     assert [record.attributes for record in read(user_id="7")] == [{"n": 1}]
     assert [record.attributes for record in read(user_id=7)] == [{"n": 1}]
     assert [record.attributes for record in read(anonymous=True)] == [{"n": 2}]
+    assert read(user_id="None") == []
 
 
 @pytest.mark.parametrize("engine", ["db", "dirigible_session.backends.db"])
