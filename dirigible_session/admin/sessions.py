@@ -332,9 +332,8 @@ class SessionAdmin(Base):
             return NOTHING
 
     def _not_found(self, request: HttpRequest, found: Page) -> HttpResponse:
-        read = request.GET.get("read", "0")
         if found.next:
-            total = found.read + (int(read) if read.isdecimal() else 0)
+            total = found.read + _number(request.GET.get("read"))
             query = urlencode([("after", found.next), ("read", total)])
             return self._page(
                 request, "searching", title=_("Session"), read=total, next=f"?{query}"

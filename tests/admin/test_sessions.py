@@ -241,6 +241,14 @@ def test_one_that_is_gone_from_its_page_is_looked_for_from_the_beginning(
     assert response["Location"] == f"{SESSIONS}{'0' * 40}/change/"
 
 
+def test_a_count_that_is_too_long_to_be_one_is_ignored(stock_db, store, pages, monkeypatch):
+    monkeypatch.setattr("dirigible_session.admin.sessions.SessionAdmin.seconds", 0)
+    for number in range(3):
+        store(n=number)
+    response = pages.get(f"{'0' * 40}/change/", read="9" * 5000)
+    assert response.status_code == 200
+
+
 def test_a_key_in_an_address_opens_nothing(own_db, store, pages):
     session = store(n=1)
     assert pages.get(f"{session.session_key}/change/").status_code == 302
