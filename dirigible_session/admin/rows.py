@@ -45,15 +45,16 @@ REASONS = (
     gettext_noop("damaged: a column has a value of the wrong type"),
     gettext_noop("expiry can't be read"),
     gettext_noop("file can't be read"),
-    gettext_noop("file is no text"),
+    gettext_noop("file is not text"),
+    gettext_noop("key is not text"),
     gettext_noop("payload can't be decoded"),
-    gettext_noop("payload is no dict"),
+    gettext_noop("payload is not a dict"),
     gettext_noop("signature does not match: signed with another key, or altered"),
     gettext_noop("expiry is neither a number nor a date"),
     gettext_noop("row can't be read"),
-    gettext_noop("row holds no text"),
+    gettext_noop("the data of the row is not text"),
     gettext_noop("value can't be decoded"),
-    gettext_noop("value is no dict"),
+    gettext_noop("value is not a dict"),
 )
 
 STATES = {"active": _("active"), "expired": _("expired"), "unreadable": _("unreadable")}

@@ -159,9 +159,9 @@ def changed(data: Any) -> Any:
     ("engine", "damage", "reason"),
     [
         ("db", damaged_row(session_data="x"), "«signature does not match: signed with another key"),
-        ("db", changed([1]), "«payload is no dict»"),
+        ("db", changed([1]), "«payload is not a dict»"),
         ("db", changed({"_session_expiry": "soon"}), "«expiry is neither a number nor a date»"),
-        ("file", damaged_file(b"\xff"), "«file is no text»"),
+        ("file", damaged_file(b"\xff"), "«file is not text»"),
         (OWN_DB, damaged_own_row(session_data="{"), "«damaged»: Expecting property name"),
         (OWN_DB, damaged_own_row(version=-1), "«damaged: a column has a value"),
     ],
@@ -185,7 +185,10 @@ def test_the_admin_knows_every_reason_of_the_readers():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts.add(node.value.partition(" (")[0])
-    starts = r"(payload|value|file|row|expiry|signature|damaged)\b(:| is | can't | does | holds )"
+    starts = (
+        r"(payload|value|file|row|the data of the row|key|expiry|signature|damaged)\b"
+        r"(:| is | can't | does )"
+    )
     found = {text.rstrip(": ") for text in texts if re.match(starts, text)}
     assert found == set(REASONS)
 

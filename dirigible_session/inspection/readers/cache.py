@@ -195,7 +195,7 @@ class CacheReader(KeyedReader):
             # Whatever the cache's serializer raises.
             reason = f"value can't be decoded ({type(error).__name__})"
         if not reason and not isinstance(data, dict):
-            data, reason = None, "value is no dict"
+            data, reason = None, "value is not a dict"
         return StoredSession(
             digest=handles.digest(key),
             data=data,

@@ -215,7 +215,7 @@ def _session(
         if isinstance(text, Undecodable):
             raise text
         if not isinstance(text, str):
-            raise Undecodable("row holds no text")
+            raise Undecodable("the data of the row is not text")
         size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         if expires is not None:
             expiry = _timestamp(expires, zone)

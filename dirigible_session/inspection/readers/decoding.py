@@ -22,7 +22,7 @@ from django.utils.encoding import force_bytes
 Data = dict[str, Any]
 
 BAD_SIGNATURE = "signature does not match: signed with another key, or altered"
-NO_DICT = "payload is no dict"
+NOT_A_DICT = "payload is not a dict"
 
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
@@ -66,7 +66,7 @@ class Decoder:
             # A serializer may raise anything, with a message that quotes the payload.
             raise Undecodable(f"payload can't be decoded ({type(error).__name__})") from None
         if not isinstance(data, dict):
-            raise Undecodable(NO_DICT)
+            raise Undecodable(NOT_A_DICT)
         return data
 
     def _payload(self, text: bytes) -> bytes:

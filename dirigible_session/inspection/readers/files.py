@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +111,7 @@ class FileReader(KeyedReader):
                 return None
             reason = f"file can't be read ({type(error).__name__})"
         except UnicodeDecodeError:
-            reason = "file is no text"
+            reason = "file is not text"
         except Undecodable as error:
             reason = str(error)
         return StoredSession(
@@ -126,13 +125,11 @@ class FileReader(KeyedReader):
         )
 
     def _expiry(self, data: Data, modified: float) -> float | None:
-        """Return when the engine by itself ends a session: at a date, or when left alone."""
+        """Return when the engine itself ends a session; None: never, or not by a valid expiry."""
         expiry: Any = data.get(EXPIRY_KEY)
         if not expiry:
             return modified + self._store.get_session_cookie_age()
         if isinstance(expiry, (int, float)):
             # The engine adds the interval to the time of each check, so the session never ends.
             return None if expiry > 0 else modified
-        with suppress(ValueError):
-            return lifecycle.fixed_end(data)
-        return None
+        return lifecycle.fixed_end(data)

@@ -144,7 +144,7 @@ def test_what_cannot_be_decoded_is_reported_and_the_rest_still_comes(use_cache, 
     assert sorted(record.state for record in records) == ["active", "unreadable", "unreadable"]
     assert sorted(record.error for record in records)[1:] == [
         "value can't be decoded (ValueError)",
-        "value is no dict",
+        "value is not a dict",
     ]
 
 

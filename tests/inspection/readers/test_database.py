@@ -102,7 +102,7 @@ def test_a_session_past_its_date_in_the_table_is_expired(store, read, clock):
         ("", decoding.BAD_SIGNATURE),
         ("ünï:c:ode", decoding.BAD_SIGNATURE),
         (signing.dumps({"n": 1}, key="other", salt="django.contrib.sessions.SessionStore"), None),
-        (signing.dumps([1], salt="django.contrib.sessions.SessionStore"), decoding.NO_DICT),
+        (signing.dumps([1], salt="django.contrib.sessions.SessionStore"), decoding.NOT_A_DICT),
         (
             signing.TimestampSigner(salt="django.contrib.sessions.SessionStore").sign("bm9uZQ"),
             "payload can't be decoded (JSONDecodeError)",
