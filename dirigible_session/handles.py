@@ -6,11 +6,16 @@ of the key's digest. It is the same on every engine, and useless as a cookie.
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
 
 DIGEST_SIZE = 20
 DIGEST_LENGTH = 2 * DIGEST_SIZE
 HANDLE_LENGTH = 12
+#: The fewest digits that tools accept in place of a handle.
+SHORTEST = 4
+#: A digest, or its beginning.
+PREFIX = re.compile(rf"[0-9a-f]{{{SHORTEST},{DIGEST_LENGTH}}}")
 
 
 def digest(session_key: str) -> str:

@@ -52,8 +52,6 @@ logger = logging.getLogger("dirigible_session")
 
 #: How often to list the sessions of a user again, if some got another id before they were ended.
 TRIES = 5
-#: The shortest handle that a tool takes.
-SHORTEST_HANDLE = 4
 
 
 def sessions_of(user: Any) -> list[SessionRecord]:
@@ -207,7 +205,7 @@ def _named(stored: Sequence[StoredSession], name: str) -> list[StoredSession]:
     for session in stored:
         if session.digest == digest:
             return [session]
-    if len(prefix) < SHORTEST_HANDLE:
+    if len(prefix) < handles.SHORTEST:
         return []
     matches = [session for session in stored if session.digest.startswith(prefix)]
     if len(matches) > 1:

@@ -14,13 +14,13 @@ from django.http import QueryDict
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
-from dirigible_session.handles import HANDLE_LENGTH
+from dirigible_session.handles import HANDLE_LENGTH, SHORTEST
 from dirigible_session.inspection import Selection, parsed_duration
 from dirigible_session.stored import State
 
 #: A handle or its beginning. A search term with more digits may be a session key, which must not
 #: get into an address.
-HANDLE = re.compile(rf"[0-9a-f]{{4,{HANDLE_LENGTH}}}")
+HANDLE = re.compile(rf"[0-9a-f]{{{SHORTEST},{HANDLE_LENGTH}}}")
 
 STATES = {"all": _("All"), "active": _("Active"), "expired": _("Expired")}
 IDLE_TIMES: tuple[tuple[dict[str, str], Any], ...] = (

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.admin.utils import quote
-from django.contrib.auth import get_user_model
-from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.timesince import timesince
@@ -18,7 +16,7 @@ from django.utils.translation import gettext, gettext_noop, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from dirigible_session.inspection import SessionRecord, Summary, display
-from dirigible_session.inspection.users import Usernames
+from dirigible_session.inspection.users import Usernames, user_model
 
 if TYPE_CHECKING:
     from django.contrib.admin import AdminSite
@@ -168,15 +166,12 @@ class Users:
     """Usernames, and the addresses of the users' pages in the admin, if they may be seen."""
 
     def __init__(self, site: AdminSite, request: HttpRequest) -> None:
-        self._change = ""
-        try:
-            model = get_user_model()
-        except ImproperlyConfigured:
-            # The project has no user model.
+        self._site, self._change = site, ""
+        model = user_model()
+        if model is None or not site.is_registered(model):
             return
-        if site.is_registered(model) and site.get_model_admin(model).has_view_permission(request):
+        if site.get_model_admin(model).has_view_permission(request):
             self._change = f"admin:{model._meta.app_label}_{model._meta.model_name}_change"
-        self._site = site
 
     def address(self, user_id: str | None) -> str:
         """Return the address of a user's page; "" if there is none."""
@@ -189,8 +184,13 @@ class Users:
 
     def name(self, user_id: str) -> str:
         """Return a username, or the primary key of a deleted user."""
-        name = self.names([user_id])[user_id] if user_id else ""
-        return display.shortened(user_id if name is None else name, 100)
+        return self.named([user_id])[0][1] if user_id else ""
+
+    def named(self, user_ids: Sequence[str]) -> list[tuple[str, str]]:
+        """Return each primary key with the username, or with itself for a deleted user."""
+        names = self.names(user_ids)
+        shown = [user_id if (name := names[user_id]) is None else name for user_id in user_ids]
+        return [(i, display.shortened(name, 100)) for i, name in zip(user_ids, shown, strict=True)]
 
     @staticmethod
     def names(user_ids: Iterable[str]) -> dict[str, str | None]:

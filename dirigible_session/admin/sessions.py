@@ -68,7 +68,6 @@ LONGEST_TERM = 200
 MOST_NAMED = 10
 
 _DIGEST = re.compile(rf"[0-9a-f]{{{handles.DIGEST_LENGTH}}}")
-_PREFIX = re.compile(rf"[0-9a-f]{{4,{handles.DIGEST_LENGTH}}}")
 
 View = TypeVar("View", bound=Callable[..., HttpResponse])
 
@@ -318,7 +317,7 @@ class SessionAdmin(Base):
 
         ``named`` then comes from an address, and a session key must not work in an address.
         """
-        if request is not None and not _PREFIX.fullmatch(named):
+        if request is not None and not handles.PREFIX.fullmatch(named):
             return NOTHING
         after = None if request is None else request.GET.get("after")
         try:
@@ -384,12 +383,11 @@ class SessionAdmin(Base):
         self, request: HttpRequest, user_ids: Sequence[str], **progress: Any
     ) -> HttpResponse:
         """Return the page that asks whether to end all sessions of some users, or to go on."""
-        users = self._users(request)
         return self._page(
             request,
             "end_of_users",
             title=_("End all sessions"),
-            users=[(user_id, users.name(user_id)) for user_id in user_ids],
+            users=self._users(request).named(user_ids),
             action=self._address("end"),
             back=self._after_an_end(request),
             **progress,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.contrib.auth import get_user_model
-from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
+from dirigible_session.inspection.users import user_model
 from dirigible_session.models import Session
 
 if TYPE_CHECKING:
@@ -33,11 +32,8 @@ def offer_on_users(session_admin: admin.ModelAdmin[Session]) -> None:
     The action needs the permission to delete sessions.
     """
     site = session_admin.admin_site
-    try:
-        model = get_user_model()
-    except ImproperlyConfigured:
-        return
-    if not site.is_registered(model):
+    model = user_model()
+    if model is None or not site.is_registered(model):
         return
     user_admin: Any = site.get_model_admin(model)
     if user_admin.actions is not None and end_sessions_of_users not in user_admin.actions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -45,8 +44,6 @@ Watch = Callable[[Iterable[Any]], Iterable[Any]]
 OnEnd = Callable[[StoredSession], object]
 
 EVERYTHING = Selection(state="all")
-
-_PREFIX = re.compile(rf"[0-9a-f]{{4,{handles.DIGEST_LENGTH}}}")
 
 
 @dataclass(frozen=True)
@@ -400,7 +397,7 @@ class Inspector:
 
 def _prefix(session: str) -> str:
     prefix = session.lower()
-    if not _PREFIX.fullmatch(prefix):
+    if not handles.PREFIX.fullmatch(prefix):
         raise NoSuchSession(
             "No stored session has this key, and a handle has 4 to 40 hexadecimal digits."
         )

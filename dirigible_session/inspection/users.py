@@ -22,8 +22,8 @@ FEW_QUERIES = 5
 IMPOSSIBLE = (ValidationError, DataError, OverflowError, TypeError, ValueError)
 
 
-def _user_model() -> Any:
-    # Typed as Any: a user model is the project's own.
+def user_model() -> Any:
+    """Return the project's user model; None if it has none."""
     try:
         return get_user_model()
     except ImproperlyConfigured:
@@ -37,7 +37,7 @@ def find_user_id(user: str) -> str:
     The user may have been deleted: their sessions may still be there. NoSuchUser if ``user`` is
     neither a username nor a valid primary key.
     """
-    model = _user_model()
+    model = user_model()
     if model is None:
         raise NoSuchUser("This project has no user model, so no session has a user.")
     pk = next(iter(_read(model, {model.USERNAME_FIELD: user}) or ()), None)
@@ -52,7 +52,7 @@ class Usernames:
     """Looks usernames up, many at a time."""
 
     def __init__(self) -> None:
-        self._model = _user_model()
+        self._model = user_model()
         self._known: dict[str, str | None] = {}
         self._queries = 0
 

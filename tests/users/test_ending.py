@@ -71,7 +71,7 @@ class TestEndSession:
 
     def test_ends_none_of_several_that_a_prefix_names(self, site, ada, monkeypatch):
         visitors = site.log_in(ada), site.log_in(ada)
-        stored = "dirigible_session.users.SHORTEST_HANDLE"
+        stored = "dirigible_session.handles.SHORTEST"
         monkeypatch.setattr(stored, 0)
         with pytest.raises(AmbiguousHandle) as caught:
             site.call("end_session", ada, "")
