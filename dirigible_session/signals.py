@@ -1,8 +1,9 @@
 """Signals for audit, clean-up and metrics.
 
 The sender is the session's store class. Each signal has ``session`` and ``request`` (None outside
-a request). An exception in a receiver is logged, and stops nothing. After the Servlet interfaces
-``HttpSessionListener``, ``HttpSessionIdListener`` and ``HttpSessionAttributeListener``.
+a request). An exception in a receiver is logged, and stops nothing. The signals correspond to the
+Servlet interfaces ``HttpSessionListener``, ``HttpSessionIdListener`` and
+``HttpSessionAttributeListener``.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ login_stored = Signal()
 
 logger = logging.getLogger("dirigible_session")
 
-Notice = tuple[Signal, dict[str, Any]]
+PendingSignal = tuple[Signal, dict[str, Any]]
 Receivers = Sequence[Callable[..., Any]]
 
 #: References to background tasks, since an event loop has weak references only.
@@ -85,7 +86,7 @@ class Outbox:
     signals in its own way.
     """
 
-    __slots__ = ("_addressed", "_notices", "_waiting")
+    __slots__ = ("_addressed", "_pending", "_waiting")
 
     def __init__(
         self,
@@ -98,14 +99,14 @@ class Outbox:
             "session": session,
             "request": request,
         }
-        self._notices: list[Notice] = []
-        #: Notices that have been sent to their sync receivers only.
-        self._waiting: list[Notice] = []
+        self._pending: list[PendingSignal] = []
+        #: The signals that only the sync receivers have got yet.
+        self._waiting: list[PendingSignal] = []
 
     def note(self, signal: Signal, **named: Any) -> None:
         """Remember to send ``signal``, if it has receivers."""
         if signal.receivers:
-            self._notices.append((signal, self._addressed | named))
+            self._pending.append((signal, self._addressed | named))
 
     def send(self, *, is_last: bool = False) -> None:
         """Send the pending signals; log exceptions of receivers.
@@ -113,12 +114,12 @@ class Outbox:
         A sync function can't await coroutines in an event loop, so async receivers are called by
         the next :meth:`asend`, or by a background task if ``is_last``.
         """
-        notices, self._notices = self._notices, []
-        for notice in notices:
-            receivers, async_receivers = _receivers_of(*notice)
-            _call(receivers, *notice)
+        noted, self._pending = self._pending, []
+        for pending in noted:
+            receivers, async_receivers = _receivers_of(*pending)
+            _call(receivers, *pending)
             if async_receivers:
-                self._waiting.append(notice)
+                self._waiting.append(pending)
         if not self._waiting:
             return
         try:
@@ -134,14 +135,14 @@ class Outbox:
     async def asend(self) -> None:
         """Send the pending signals; log exceptions of receivers."""
         waiting, self._waiting = self._waiting, []
-        for notice in waiting:
-            await _acall(_receivers_of(*notice)[1], *notice)
-        notices, self._notices = self._notices, []
-        for notice in notices:
-            receivers, async_receivers = _receivers_of(*notice)
+        for pending in waiting:
+            await _acall(_receivers_of(*pending)[1], *pending)
+        noted, self._pending = self._pending, []
+        for pending in noted:
+            receivers, async_receivers = _receivers_of(*pending)
             if receivers:
-                await sync_to_async(_call)(receivers, *notice)
-            await _acall(async_receivers, *notice)
+                await sync_to_async(_call)(receivers, *pending)
+            await _acall(async_receivers, *pending)
 
 
 def _receivers_of(signal: Signal, named: dict[str, Any]) -> tuple[Receivers, Receivers]:

@@ -160,7 +160,7 @@ def _end(
 
 
 def _inspector() -> Inspector:
-    """Return what ends sessions in the current request, if any, which signals then carry."""
+    """Return an inspector whose signals have the current request, if there is one."""
     request = context.require("end_sessions").request if context.is_current() else None
     return Inspector(request=request)
 
@@ -251,7 +251,7 @@ def limit_sessions(session: Any, request: Any, **kwargs: Any) -> None:
 
 
 def limit_at_login(request: Any, **kwargs: Any) -> None:
-    """Save the session of a login at once if our middleware, which does it later, is not used.
+    """Save the session at login if this package's middleware, which saves it later, is not used.
 
     Receives ``user_logged_in``.
     """

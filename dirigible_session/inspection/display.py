@@ -165,5 +165,5 @@ def in_bytes(size: int) -> str:
 
 
 def sessions(count: int) -> str:
-    """Return so many sessions, in words."""
+    """Return a count of sessions in words: "1 session", "3 sessions"."""
     return "1 session" if count == 1 else f"{count} sessions"

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from dirigible_session.lifecycle import is_seconds
 
-#: A histogram has so many buckets at most.
+#: The maximum number of buckets in a histogram.
 MOST_BUCKETS = 40
 
 _MINUTE, _HOUR, _DAY = 60, 60 * 60, 24 * 60 * 60

@@ -16,7 +16,7 @@ from .nested import PLAIN, contents, rebuilt
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-#: Names are the visitors' choice at times: so many are remembered, of so many characters.
+#: The limits of the remembered names, which visitors may choose: their number and their length.
 NAMES_REMEMBERED = 4096
 LONGEST_REMEMBERED = 100
 

@@ -13,7 +13,7 @@ from .errors import NoSuchUser, store_errors_as
 
 USERS = "The table of users"
 
-#: The most names that are remembered. After so many queries, half as many are read at once.
+#: The maximum number of remembered names. Query number FEW_QUERIES reads up to half of it.
 NAMES_REMEMBERED = 20_000
 FEW_QUERIES = 5
 
@@ -88,7 +88,7 @@ class Usernames:
 def _read(
     model: Any, condition: dict[str, Any], most: int | None = None
 ) -> dict[Any, str | None] | None:
-    """Return at most so many usernames by primary key; None if the value fits no row."""
+    """Return up to ``most`` usernames by primary key; None if the value fits no row."""
     with store_errors_as(USERS):
         try:
             rows = model._base_manager.filter(**condition)

@@ -17,7 +17,7 @@ from .table import Table
 #: The exit code of a program that Ctrl-C ended.
 INTERRUPTED = 130
 
-#: Of a terminal that does not say how wide it is.
+#: The width of a terminal that does not report one.
 DEFAULT_WIDTH = 80
 
 
@@ -42,7 +42,7 @@ class SessionCommand(BaseCommand):
         return super().execute(*args, **options)
 
     def note(self, line: str) -> None:
-        """Write a line to stderr, if anybody reads it: a note must not fail a command."""
+        """Write a line to stderr. A closed stderr is not an error."""
         if vars(self.stderr)["_out"] is None:
             # Python's own stderr, closed before Python started.
             return

@@ -19,16 +19,16 @@ GAP = "  "
 WIDEST_ATTRIBUTES = 200
 NARROWEST_ATTRIBUTES = 24
 
-#: So many sessions, or so many bytes of them, are looked at to find how wide usernames are.
+#: The number, and the bytes, of the first sessions, which decide the width of the user column.
 LOOKED_AT = 100
 LOOKED_AT_BYTES = 1_000_000
 WIDEST_USER = 40
 
-#: Of the names of attributes in a summary.
+#: The limits of attribute names in a summary: their length and their number.
 LONGEST_NAME = 30
 MOST_NAMES = 20
 
-#: As wide as the bars of a histogram get.
+#: The maximum width of a bar in a histogram.
 WIDEST_BAR = 50
 
 #: The codes that set a colour, or another style, on a terminal.

@@ -170,7 +170,7 @@ class CacheReader(KeyedReader):
         size = 0
         for key, left, length in zip(keys, answers[::2], answers[1::2], strict=True):
             if isinstance(left, Exception) or isinstance(length, Exception) or left == -2:
-                # Gone meanwhile, or a stranger that holds no value.
+                # Gone since SCAN, or a key of another program that is not a string.
                 continue
             if size + length > VALUE_BYTES:
                 yield from self._valued(group)

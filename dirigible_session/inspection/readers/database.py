@@ -31,8 +31,8 @@ COLUMNS = {"session_key", "session_data", "expire_date"}
 #: Rows that are read at a time: few at first, since few may be wanted.
 FIRST_CHUNK = 100
 CHUNK = 2000
-#: The data of a row is read with the others if it has no more characters. Else it is read with
-#: that of other long rows, of so many characters in all, or by itself if it has more.
+#: Data of up to SHORT characters is read with its row. Longer data is read afterwards, up to LONG
+#: characters at a time, or a single row if that is longer.
 SHORT = 2500
 LONG = 5_000_000
 #: Session keys that are read at a time.

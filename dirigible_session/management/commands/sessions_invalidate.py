@@ -25,15 +25,17 @@ NOT_INTERACTIVE = (
 
 
 class Command(SessionCommand):
-    """Ends stored sessions: their keys open nothing any more."""
+    """Ends stored sessions."""
 
-    help = "Ends stored sessions. Asks first, unless told not to."
+    help = "Ends stored sessions, after asking for confirmation."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the options."""
         parser.add_argument("--all", action="store_true", help="All sessions, in any state.")
         parser.add_argument(
-            "--dry-run", action="store_true", help="Say how many it would end, and end none."
+            "--dry-run",
+            action="store_true",
+            help="Show how many sessions it would end, and end none.",
         )
         parser.add_argument(
             "--no-input", "--noinput", action="store_false", dest="interactive", help="Don't ask."

@@ -15,14 +15,13 @@ from dirigible_session.handles import HANDLE_LENGTH
 from dirigible_session.inspection.display import harmless, sessions
 from dirigible_session.inspection.errors import opening_errors_as, store_errors_as
 from dirigible_session.inspection.readers import store_class_of
+from dirigible_session.management.base import INTERRUPTED
 from dirigible_session.management.options import as_command_errors
 from dirigible_session.management.output import write_out
 from dirigible_session.management.progress import with_progress
 from dirigible_session.stored import StoredSession
 from dirigible_session.transfer import Transfer
 from dirigible_session.transfer.plan import Counts
-
-INTERRUPTED = 130
 
 
 class Command(BaseCommand):
@@ -41,15 +40,15 @@ class Command(BaseCommand):
             dest="origin",
             metavar="PATH",
             required=True,
-            help="the engine to copy from, such as 'django.contrib.sessions.backends.db'.",
+            help="The engine to copy from, such as 'django.contrib.sessions.backends.db'.",
         )
         parser.add_argument(
-            "--dry-run", action="store_true", help="say what it would do, and change nothing."
+            "--dry-run", action="store_true", help="Show what it would do, and change nothing."
         )
         parser.add_argument(
             "--plain",
             action="store_true",
-            help="copy sessions in plain text that may be encrypted in the old engine.",
+            help="Also copy, in plain text, sessions that may be encrypted in the old engine.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
