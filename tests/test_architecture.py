@@ -178,6 +178,10 @@ SPELLINGS = {
     "removeAttribute": "remove_attribute",
     "setMaxInactiveInterval": "set_max_inactive_interval",
     "changeSessionId": "change_session_id",
+    "getAuthenticationTime": "get_authentication_time",
+    "getHandle": "get_handle",
+    "getTimeLeft": "get_time_left",
+    "setDefault": "set_default",
     "invalidate": "invalidate",
 }
 

@@ -12,7 +12,9 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.contrib import auth
 from django.contrib.auth import get_user_model
+from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
 from django.http import HttpResponse
 from django.template import Context, Template
 from django.utils import timezone
@@ -22,6 +24,7 @@ from dirigible_session import signals
 from dirigible_session.exceptions import AttributeNotSerializable, SessionNotFound
 from dirigible_session.facade import aopen_session, open_session
 from dirigible_session.handles import digest
+from dirigible_session.middleware import SessionMiddleware
 
 from .conftest import STOCK_ENGINES
 from .visiting import Functions, Visitor, run
@@ -572,3 +575,59 @@ class TestAnOpenedSession:
         else:
             with pytest.raises(ImproperlyConfigured):
                 self._run(visitor, look)
+
+
+@pytest.mark.parametrize("name", ["db", "file", OWN_ENGINES[0]], indirect=True)
+def test_clearsessions_sends_no_signal(name, store_class):
+    session = store_class()
+    session["n"] = 1
+    session.set_expiry(-10)
+    session.save()
+    ended = []
+
+    def receive(**kwargs):
+        ended.append(kwargs)
+
+    signals.session_invalidated.connect(receive)
+    try:
+        call_command("clearsessions")
+    finally:
+        signals.session_invalidated.disconnect(receive)
+    assert not store_class().exists(session.session_key)
+    assert ended == []
+
+
+@pytest.mark.parametrize("name", OWN_ENGINES, indirect=True)
+def test_two_requests_are_both_answered_after_the_secret_key_was_rotated(
+    name, store_class, settings, rf, django_user_model
+):
+    user = django_user_model.objects.create_user("ada")
+    request = rf.get("/")
+    request.session = store_class()
+    auth.login(request, user)
+    request.session.save()
+    key = request.session.session_key
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "another"
+    responses = []
+
+    def late_view(request):
+        # Django changes the key here, after the other request has done so.
+        request.session.get("n")
+        responses.append(answer(view))
+        return view(request)
+
+    def view(request):
+        assert request.user == user
+        return HttpResponse()
+
+    def answer(view):
+        request = rf.get("/")
+        request.COOKIES[settings.SESSION_COOKIE_NAME] = key
+        return SessionMiddleware(AuthenticationMiddleware(view))(request)
+
+    responses.append(answer(late_view))
+    for response in responses:
+        assert response.status_code == 200
+        found = store_class(response.cookies[settings.SESSION_COOKIE_NAME].value)
+        assert found["_auth_user_id"] == str(user.pk)
