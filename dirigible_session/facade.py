@@ -1,9 +1,10 @@
 """The session of the current request, without passing the request around.
 
 Twelve functions with the names of Eclipse Dirigible's ``http/session`` and the semantics of the
-Jakarta Servlet 6.1 ``HttpSession``, and some more. Each except :func:`is_valid` has an async twin,
-whose name begins with ``a``, and raises :exc:`~.exceptions.NoCurrentRequest` if :func:`is_valid`
-is False. Reading never creates a session.
+Jakarta Servlet 6.1 ``HttpSession``, and some more. Each of them except :func:`is_valid` has an
+async twin, whose name begins with ``a``, and raises :exc:`~.exceptions.NoCurrentRequest` if
+:func:`is_valid` is False. :func:`use_request` and :func:`open_session` make a session current, and
+:func:`passive` marks a view. Reading never creates a session.
 """
 
 from __future__ import annotations
@@ -342,7 +343,7 @@ def get_creation_time() -> datetime:
     session's id does not change it. Loads the session, never creates it. Servlet:
     ``HttpSession.getCreationTime``.
     """
-    return _utc(_loaded("get_creation_time").told_times().created)
+    return _utc(_loaded("get_creation_time").times_for_facade().created)
 
 
 async def aget_creation_time() -> datetime:
@@ -361,7 +362,7 @@ def get_last_accessed_time() -> datetime:
     ``DIRIGIBLE_SESSION_TOUCH_INTERVAL``. Loads the session, never creates it. Servlet:
     ``HttpSession.getLastAccessedTime``.
     """
-    return _utc(_loaded("get_last_accessed_time").told_times().accessed)
+    return _utc(_loaded("get_last_accessed_time").times_for_facade().accessed)
 
 
 async def aget_last_accessed_time() -> datetime:
@@ -413,9 +414,10 @@ async def aget_max_inactive_interval() -> int:
 def set_max_inactive_interval(interval: int) -> None:
     """End the session when its client has been idle for ``interval`` seconds.
 
-    Zero or less: never. A cookie that ends with the browser stays such a cookie. Raises TypeError
-    unless ``interval`` is an int or an integral float, and ValueError if it is too large for a
-    date. Servlet: ``HttpSession.setMaxInactiveInterval``.
+    Zero or less: never. A cookie that ends with the browser stays such a cookie. A new session is
+    stored at the end of the request. Raises TypeError unless ``interval`` is an int or an integral
+    float, and ValueError if it is too large for a date. Servlet:
+    ``HttpSession.setMaxInactiveInterval``.
     """
     _loaded("set_max_inactive_interval").set_max_inactive_interval(interval)
 

@@ -222,7 +222,7 @@ class SessionMiddleware(_CurrentRequest, django_middleware.SessionMiddleware):
 
 
 class DirigibleSessionMiddleware(_CurrentRequest):
-    """Stands directly after a session middleware, Django's or another, under WSGI and ASGI.
+    """Makes the session current. It stands directly after Django's session middleware or another.
 
     The session is loaded on first use, and saved by the session middleware. A page that does not
     use it costs no query, no write, no cookie and no ``Vary`` header.
@@ -256,7 +256,7 @@ class DirigibleSessionMiddleware(_CurrentRequest):
 
 @contextmanager
 def _logged(message: str) -> Iterator[None]:
-    """Log an error of the store that must not fail a page that only reads."""
+    """Log an exception of the store, so that a page that only reads is still served."""
     try:
         yield
     except UpdateError:

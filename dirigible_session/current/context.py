@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Current:
-    """A request, or an opened session, while it is current. It arrives when this is made."""
+    """The current request or opened session. ``arrived`` is when this object was created."""
 
     __slots__ = ("arrived", "closed", "holder", "loaded", "visits")
 
@@ -60,7 +60,7 @@ class Current:
         return None if isinstance(self.holder, SimpleNamespace) else self.holder
 
     def close(self) -> None:
-        """End it, also for the tasks that still refer to it."""
+        """Mark it as ended, so that tasks that still refer to it find no current session."""
         self.closed = True
         self.loaded = None
         self.visits = ()
@@ -155,9 +155,9 @@ def note_login(request: Any, **kwargs: Any) -> None:
 def use_request(request: HttpRequest) -> Iterator[HttpRequest]:
     """Make ``request`` current inside the ``with`` block, and restore the former one after it.
 
-    For tests, and for code that has a request but runs outside the middleware. It saves nothing:
-    changes are in ``request.session``, which is marked as modified. Raises ImproperlyConfigured if
-    the request has no session.
+    For tests, and for code that has a request but runs outside the middleware. The end of the
+    block saves nothing: changed attributes stay in ``request.session``, which is then marked as
+    modified. Raises ImproperlyConfigured if the request has no session.
     """
     found: Any = unwrapped(getattr(request, "session", None))
     if not isinstance(found, SessionBase):

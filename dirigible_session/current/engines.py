@@ -70,7 +70,7 @@ def watch(session: Any, stay: Stay) -> None:
 
 
 def begin(session: Any, stay: Stay) -> Visit:
-    """Return the visit of a session: the one under way, else one of ``stay``."""
+    """Return the visit of a session. If it has none yet, create it in ``stay``."""
     session = unwrapped(session)
     if STAY not in vars(session):
         watch(session, stay)
@@ -98,7 +98,8 @@ class _VisitOnFirstUse:
         return visit
 
 
-#: The class of each engine's sessions in a request, by the engine's own, and by itself.
+#: The classes of sessions in a request, by the engine's ``SessionStore`` that each is derived from.
+#: Each is also there by itself.
 CLASSES: dict[Any, type[SessionBase]] = {}
 
 
@@ -116,7 +117,7 @@ def class_for(engine: type[SessionBase]) -> type[SessionBase]:
 class OwnVisit(UndoableVisit):
     """A visit to an engine that has columns for the times, and applies the limits itself."""
 
-    engine_notices_end = True
+    engine_detects_end = True
 
     def __init__(self, session: Any, engine: type[SessionBase], stay: Arrival) -> None:
         super().__init__(session, engine, stay)
@@ -342,7 +343,7 @@ class CookieVisit(Visit):
     """A visit to the signed_cookies engine, whose sessions need an id in their data."""
 
     store_ends_idle = False
-    engine_notices_end = True
+    engine_detects_end = True
 
     @classmethod
     def session_class(cls, engine: type[SessionBase]) -> type[SessionBase]:

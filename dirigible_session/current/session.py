@@ -1,4 +1,4 @@
-"""The class of a request's session: derived from its engine's ``SessionStore``, it asks its visit.
+"""The class of ``request.session``: derived from its engine's ``SessionStore``, it asks its visit.
 
 Every load, save, flush and change of key of ``request.session`` passes through here, whether the
 facade, a view, ``request.user`` or a login asks for it.
@@ -60,7 +60,7 @@ def watched(engine: type[SessionBase]) -> type[SessionBase]:
                 data = super().load()
             finally:
                 LOADING.reset(token)
-            return visit.admit(data)  # type: ignore[no-any-return]
+            return visit.data_to_use(data)  # type: ignore[no-any-return]
 
         async def aload(self) -> Data:
             visit = self._dirigible_visit
@@ -72,7 +72,7 @@ def watched(engine: type[SessionBase]) -> type[SessionBase]:
                 data = await super().aload()
             finally:
                 LOADING.reset(token)
-            return visit.admit(data)  # type: ignore[no-any-return]
+            return visit.data_to_use(data)  # type: ignore[no-any-return]
 
         def create(self) -> None:
             if self._dirigible_visit.may_create():

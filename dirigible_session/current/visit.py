@@ -108,14 +108,14 @@ class Visit:
     #: Whether the store ends idle sessions itself, so that a session that it loads is not idle.
     store_ends_idle = True
     #: Whether the engine itself notices that another request has ended the session.
-    engine_notices_end = False
+    engine_detects_end = False
 
     #: The key of the session that is being loaded, and of the session that was loaded.
     loading_key: str | None = None
     _key: str | None = None
     #: The times that were loaded or set; None if there were none.
     _times: Times | None = None
-    _are_times_told = False
+    _are_times_returned = False
     #: When a session without times was stored, if known.
     _stored_at: float | None = None
     _is_announced = False
@@ -238,7 +238,7 @@ class Visit:
             self.session._session_key = None
         return not self.is_loading
 
-    def admit(self, data: Data) -> Data:
+    def data_to_use(self, data: Data) -> Data:
         """Return the data to use: that of a live session, otherwise {}."""
         session = self.session
         if LOADED in vars(session):
@@ -247,8 +247,8 @@ class Visit:
             session._session_key = session.session_key or self._key
             loaded: Data = vars(session)[LOADED]
             return loaded
-        admitted: Data = vars(session).setdefault(LOADED, self.judge(data))
-        return admitted
+        used: Data = vars(session).setdefault(LOADED, self.judge(data))
+        return used
 
     def judge(self, data: Data) -> Data:
         """Apply the limits to a session that was loaded; return its data, {} if it is expired."""
@@ -426,7 +426,7 @@ class Visit:
     def begin_anew(self) -> None:
         """Forget the session that has ended, and begin a new one."""
         self.state = State.NEW
-        self._is_announced = self._are_times_told = self.has_login = False
+        self._is_announced = self._are_times_returned = self.has_login = False
         self._key = self._times = self._last_handle = self._stored_at = None
         self.end_reason = Reason.FLUSHED
         self.generation += 1
@@ -520,11 +520,11 @@ class Visit:
 
     def is_gone(self) -> bool:
         """Return whether another request has ended the stored session, if that matters here."""
-        return not self.engine_notices_end and not self.session.exists(self.session.session_key)
+        return not self.engine_detects_end and not self.session.exists(self.session.session_key)
 
     async def ais_gone(self) -> bool:
         """Async twin of :meth:`is_gone`."""
-        return not self.engine_notices_end and not await self.session.aexists(
+        return not self.engine_detects_end and not await self.session.aexists(
             self.session.session_key
         )
 
@@ -563,9 +563,9 @@ class Visit:
             return Times(self.arrived, self.arrived)
         return Times(self.arrived, min(self._stored_at, self.arrived))
 
-    def told_times(self) -> Times:
-        """Return the times for the facade. They must be stored now, to be the same later."""
-        self._are_times_told = True
+    def times_for_facade(self) -> Times:
+        """Return the times for the facade, which this request must then store."""
+        self._are_times_returned = True
         return self.times
 
     @property
@@ -660,7 +660,7 @@ class Visit:
         if not self.client_knows_it or self.session.modified or not self.is_visit:
             return False
         times = self._times
-        if times is None and not self._are_times_told and self._stored_at is not None:
+        if times is None and not self._are_times_returned and self._stored_at is not None:
             # Django stored the session. If that was just now, storing the times can wait.
             times = Times(self._stored_at, self._stored_at)
         return times is None or self.is_old(times)
