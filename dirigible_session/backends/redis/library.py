@@ -25,12 +25,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from .scripts import Command
 from .url import Target
-from .wire import ASK_AGAIN
+from .wire import ASK_AGAIN, without_probe
 
 CLIENT_SETTING = "DIRIGIBLE_SESSION_REDIS_CLIENT"
 #: No limit: a thread uses one connection at a time, and the project limits its threads.
@@ -192,8 +192,8 @@ class _Pace:
         return True
 
 
-class Library:
-    """Calls that go through a client of redis-py."""
+class _Calls:
+    """A client of redis-py, and the decisions about its calls. Nothing here waits."""
 
     def __init__(self, client: Any, probe: Command, where: Target) -> None:
         self.client = client
@@ -205,16 +205,21 @@ class Library:
         # A client made by the project has a pool of the project.
         self._shrinking = _Pace(SHRINK if where.factory is None else float("inf"))
 
+    def _with_probe(self, commands: Sequence[Command], *, again: bool) -> Sequence[Command]:
+        if self._probe is None or again or not self._asking.is_due():
+            return commands
+        return [*commands, self._probe]
+
+
+class Library(_Calls):
+    """Calls that go through a client of redis-py."""
+
     def send(self, commands: Sequence[Command], *, again: bool = False) -> list[Any]:
         """Send commands and return their answers; an error of the server is an answer."""
         if self._shrinking.is_due():
             self.disconnect()
-        if self._probe is not None and not again and self._asking.is_due():
-            *answers, refusal = self._send([*commands, self._probe])
-            if isinstance(refusal, ReadOnlyError):
-                raise refusal
-            return answers
-        return self._send(commands)
+        sent = self._with_probe(commands, again=again)
+        return without_probe(self._send(sent), commands)
 
     def _send(self, commands: Sequence[Command]) -> list[Any]:
         if len(commands) == 1:
@@ -243,26 +248,15 @@ class Library:
         self.client.close()
 
 
-class AsyncLibrary:
+class AsyncLibrary(_Calls):
     """Async twin of :class:`Library`, for the tasks of one event loop."""
-
-    def __init__(self, client: Any, probe: Command, where: Target) -> None:
-        self.client = client
-        self.keeps_no_order = is_cluster(client)
-        self._probe = None if is_cluster(client) else probe
-        self._asking = _Pace(ASK_AGAIN)
-        self._shrinking = _Pace(SHRINK if where.factory is None else float("inf"))
 
     async def send(self, commands: Sequence[Command], *, again: bool = False) -> list[Any]:
         """Async twin of :meth:`Library.send`."""
         if self._shrinking.is_due():
             await self.disconnect()
-        if self._probe is not None and not again and self._asking.is_due():
-            *answers, refusal = await self._send([*commands, self._probe])
-            if isinstance(refusal, ReadOnlyError):
-                raise refusal
-            return answers
-        return await self._send(commands)
+        sent = self._with_probe(commands, again=again)
+        return without_probe(await self._send(sent), commands)
 
     async def _send(self, commands: Sequence[Command]) -> list[Any]:
         if len(commands) == 1:

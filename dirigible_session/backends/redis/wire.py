@@ -84,7 +84,7 @@ class _Lines:
         return idle
 
 
-def _without_probe(answers: list[Any], commands: Sequence[Command]) -> list[Any]:
+def without_probe(answers: list[Any], commands: Sequence[Command]) -> list[Any]:
     """Return the answers to the commands; ReadOnlyError if the probe after them was refused."""
     if len(answers) > len(commands):
         refusal = answers.pop()
@@ -104,7 +104,7 @@ class Wire(_Lines):
         try:
             sent = self._with_probe(line, commands, again=again)
             connection.send_packed_command(packed(connection, sent))
-            answers = _without_probe([_answer(connection) for _ in sent], commands)
+            answers = without_probe([_answer(connection) for _ in sent], commands)
         except BaseException:
             # The next call must not read a late answer to this one.
             connection.disconnect()
@@ -142,7 +142,7 @@ class AsyncWire(_Lines):
         try:
             sent = self._with_probe(line, commands, again=again)
             await connection.send_packed_command(packed(connection, sent))
-            answers = _without_probe([await _aanswer(connection) for _ in sent], commands)
+            answers = without_probe([await _aanswer(connection) for _ in sent], commands)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
